@@ -1,0 +1,232 @@
+"""``batcher retry``, ``resume``, ``pause`` and ``cancel``: a job's way after it was submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from batcher.cli.output import echo_json, note
+from batcher.errors import BatcherError, UsageError
+from batcher.settings import Settings
+
+if TYPE_CHECKING:
+    from batcher.cli.running import Run
+    from batcher.runtime import Runtime
+    from batcher.store.jobs import Job
+
+_CLASSES = (
+    *("rate_limited", "overloaded", "transient", "unknown_outcome", "account", "bad_request"),
+    *("too_long", "truncated", "invalid_output", "refused"),
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+
+
+@click.command("retry")
+@click.argument("job", type=int)
+@click.option("--class", "failure", type=click.Choice(_CLASSES), help="Only failures of this class.")
+@_JSON
+@click.pass_obj
+def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> int:
+    """Try failed items of a job again."""
+    from batcher.runtime import Runtime
+    from batcher.store.jobs import get_job, retry_failed
+
+    runtime = Runtime(settings)
+    with runtime.store.read() as connection:
+        found = get_job(connection, job)
+    if not _has_failed(runtime, job, failure):
+        note(f"Job {job} has no failed items{f' of class {failure}' if failure else ''}.")
+        return _tell(runtime, job, as_json=as_json)
+    _set_going(runtime, found)
+    with runtime.store.write() as connection:
+        count = retry_failed(connection, job, failure, found.tier, _image_tier(runtime, found))
+    note(f"Job {job}: trying {count:,} item{'' if count == 1 else 's'} again.")
+    return _run_one(runtime, job, as_json=as_json)
+
+
+@click.command("resume")
+@click.argument("job", type=int, required=False)
+@_JSON
+@click.pass_obj
+def resume(settings: Settings, job: int | None, as_json: bool) -> int:
+    """Go on with a job, or with all unfinished ones.
+
+    Without JOB: all that no process is running and that you did not pause yourself.
+    """
+    from batcher.domain import JobState
+    from batcher.runtime import Runtime
+    from batcher.store.jobs import get_job
+
+    runtime = Runtime(settings)
+    if job is not None:
+        with runtime.store.read() as connection:
+            found = get_job(connection, job)
+        if found.state is JobState.DONE:
+            note(f"Job {job} is done.")
+            return _tell(runtime, job, as_json=as_json)
+        _set_going(runtime, found)
+        return _run_one(runtime, job, as_json=as_json)
+    return _resume_all(runtime, as_json=as_json)
+
+
+@click.command("pause")
+@click.argument("job", type=int)
+@click.pass_obj
+def pause(settings: Settings, job: int) -> None:
+    """Stop a job until it is resumed."""
+    from batcher.domain import JobState
+    from batcher.engine.submission import PAUSED_BY_USER
+    from batcher.runtime import Runtime
+    from batcher.store.jobs import get_job, set_pause_reason, set_state
+
+    runtime = Runtime(settings)
+    with runtime.store.write() as connection:
+        found = get_job(connection, job)
+        now = runtime.store.now(connection)
+        changed = set_state(connection, job, JobState.PAUSED, now, reason=PAUSED_BY_USER)
+        if not changed and not set_pause_reason(connection, job, PAUSED_BY_USER):
+            raise UsageError(f"Job {job} is {found.state} and cannot be paused.")
+    note(f"Job {job} is paused. What is in flight is still stored. Go on with: batcher resume {job}")
+
+
+@click.command("cancel")
+@click.argument("job", type=int)
+@click.pass_obj
+def cancel(settings: Settings, job: int) -> None:
+    """Stop a job for good.
+
+    Answers that it has stay, and are reused by later jobs.
+    """
+    from batcher.domain import JobState
+    from batcher.engine.leasing import reclaim_lost
+    from batcher.runtime import Runtime
+    from batcher.store.jobs import cancel_pending, get_job, set_state
+
+    runtime = Runtime(settings)
+    reclaim_lost(runtime.store, runtime.ledger)
+    with runtime.store.write() as connection:
+        found = get_job(connection, job)
+        if found.state is JobState.CANCELLED:
+            note(f"Job {job} is cancelled already.")
+            return
+        if not set_state(connection, job, JobState.CANCELLED, runtime.store.now(connection)):
+            raise UsageError(f"Job {job} is {found.state}: there is nothing to cancel.")
+        count = cancel_pending(connection, job)
+    note(f"Job {job} is cancelled, {count:,} item{'' if count == 1 else 's'} dropped. Its answers stay.")
+
+
+def _has_failed(runtime: Runtime, job_id: int, failure: str | None) -> bool:
+    from batcher.domain import ItemStatus
+    from batcher.store.jobs import count_errors
+
+    with runtime.store.read() as connection:
+        failed = count_errors(connection, job_id, ItemStatus.FAILED)
+    return bool(failed) if failure is None else failure in failed
+
+
+def _resumable(runtime: Runtime) -> list[Job]:
+    """Unfinished jobs, oldest first, but those that somebody runs and those that the user paused."""
+    from batcher.engine.leasing import reclaim_lost
+    from batcher.engine.submission import PAUSED_BY_USER
+    from batcher.store.jobs import UNFINISHED, list_jobs
+    from batcher.store.leases import active_workers
+
+    reclaim_lost(runtime.store, runtime.ledger)
+    with runtime.store.read() as connection:
+        unfinished = list_jobs(connection, UNFINISHED)
+        return [
+            job
+            for job in reversed(unfinished)
+            if not active_workers(connection, job.id) and not (job.reason or "").startswith(PAUSED_BY_USER)
+        ]
+
+
+def _set_going(runtime: Runtime, job: Job) -> None:
+    """Set a job running, after its corpus has been read to the end."""
+    from batcher.cli.reading import ReadingNote
+    from batcher.domain import JobState
+    from batcher.engine.submission import can_be_read_again, finish_ingestion, take_up
+
+    # A job starts when its first ingestion is complete: one paused before that is half read too.
+    half_read = job.state is JobState.INGESTING or job.started_at is None
+    if half_read and not can_be_read_again(job):
+        note(
+            f"Job {job.id} was still reading standard input, which cannot be read again: going on with what "
+            "was stored. Submit the rest anew; what is answered costs nothing."
+        )
+        half_read = False
+    target = JobState.INGESTING if half_read else JobState.RUNNING
+    taken = take_up(runtime.store, runtime.ledger, job.id, target)
+    if half_read:
+        with ReadingNote() as reading:
+            finish_ingestion(
+                runtime.store,
+                taken,
+                _image_tier(runtime, job),
+                max_file_bytes=int(runtime.settings.max_file_mb * 1_000_000),
+                on_progress=reading.show,
+            )
+
+
+def _image_tier(runtime: Runtime, job: Job) -> str | None:
+    from batcher.engine.submission import find_image_tier
+
+    return find_image_tier(runtime.catalog, job.ladder or (job.tier,), job.pinned_model, runtime.is_usable)
+
+
+def _resume_all(runtime: Runtime, *, as_json: bool) -> int:
+    """Go on with every job that can; one that cannot does not keep the others from it."""
+    going, code = [], 0
+    for job in _resumable(runtime):
+        try:
+            _set_going(runtime, job)
+        except BatcherError as error:
+            note(f"Job {job.id}: {error}")
+            code = max(code, error.exit_code)
+        else:
+            going.append(job.id)
+    if going:
+        run = _run(runtime, going, silent=as_json)
+        code = run.exit_code if run.interrupted else max(code, run.exit_code)
+        if as_json:
+            echo_json([view.submit_json() for view in run.views])
+        return code
+    note("There is nothing to resume." if code == 0 else "There is nothing else to resume.")
+    if as_json:
+        echo_json([])
+    return code
+
+
+def _run_one(runtime: Runtime, job_id: int, *, as_json: bool) -> int:
+    run = _run(runtime, [job_id], silent=as_json)
+    if as_json:
+        echo_json(run.views[0].submit_json())
+    return run.exit_code
+
+
+def _run(runtime: Runtime, job_ids: Sequence[int], *, silent: bool = False) -> Run:
+    from batcher.cli.report import echo_report
+    from batcher.cli.running import explain_stop, run_jobs
+
+    run = run_jobs(runtime, job_ids)
+    explain_stop(run)
+    if not silent:
+        echo_report(run)
+    return run
+
+
+def _tell(runtime: Runtime, job_id: int, *, as_json: bool) -> int:
+    """Report on a job that there is nothing to run for."""
+    from batcher.cli.job_view import read_job_view
+    from batcher.cli.report import report_lines
+    from batcher.cli.running import exit_code
+
+    view = read_job_view(runtime.store, runtime.ledger, job_id)
+    if as_json:
+        echo_json(view.submit_json())
+    else:
+        for line in report_lines(view):
+            click.echo(line)
+    return exit_code(runtime, view)

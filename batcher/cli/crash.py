@@ -1,0 +1,73 @@
+"""Where tracebacks go, with every key taken out."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from batcher.errors import BatcherError
+from batcher.settings import Settings
+
+LOG_NAME: Final = "batcher.log"
+_HIDDEN: Final = "[key]"
+_SHORTEST_SECRET: Final = 6
+
+
+def format_traceback(error: BaseException, settings: Settings | None) -> str:
+    """The traceback as Python prints it, without keys."""
+    return hide_secrets("".join(traceback.format_exception(error)), settings)
+
+
+def write_traceback(error: BaseException, settings: Settings | None) -> Path:
+    """Append the traceback to the log in home, or in the system's temporary folder; returns the file."""
+    entry = f"{datetime.now(UTC).isoformat(timespec='seconds')}\n{format_traceback(error, settings)}\n"
+    folders = [] if settings is None else [settings.home]
+    for folder in [*folders, Path(tempfile.gettempdir())]:
+        path = folder / LOG_NAME
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+                log.write(entry)
+        except OSError:
+            continue
+        return path
+    return Path(LOG_NAME)
+
+
+def hide_secrets(text: str, settings: Settings | None) -> str:
+    """The text with the values of all known keys and passwords replaced."""
+    if settings is None:
+        return text
+    for secret in _secrets(settings):
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, _HIDDEN)
+    return text
+
+
+def _secrets(settings: Settings) -> Iterator[str]:
+    from batcher.catalog.models import load_catalog
+
+    for url in (settings.database_url, settings.broker_url):
+        password = urlsplit(url.get_secret_value()).password if url is not None else None
+        if password:
+            yield from (password, unquote(password))
+    try:
+        providers = load_catalog(settings).providers.values()
+        names = [provider.api_key_env for provider in providers]
+        yield from (value for name in names if name and (value := settings.secret(name)))
+    except BatcherError:
+        # The catalogue itself is what is wrong: the built-in providers are still known.
+        providers = load_catalog(Settings.model_construct()).providers.values()
+        yield from (value for provider in providers if (value := _value(settings, provider.api_key_env)))
+
+
+def _value(settings: Settings, name: str | None) -> str | None:
+    try:
+        return settings.secret(name) if name else None
+    except BatcherError:
+        return None

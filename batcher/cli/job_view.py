@@ -1,0 +1,135 @@
+"""Everything that status, jobs and the closing report say about a job, read in one view of the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from batcher.budget.ledger import Balance, job_account
+from batcher.budget.spend import Spend, day_balance, spend_of_job
+from batcher.cli.output import iso_time, usd, usd_or_none
+from batcher.domain import ItemStatus, JobState
+from batcher.quality.golden import Accuracy, accuracy
+from batcher.store.jobs import Job, count_errors, count_items, count_reused, get_job
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from batcher.budget.ledger import Ledger
+    from batcher.store.database import Store
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job and all its counts.
+
+    Attributes:
+        items: by status.
+        failed: failed items by class.
+        rejected: rejected items by code.
+        balance: the job's own account.
+        today: the daily cap's account; None before the first call ever.
+    """
+
+    job: Job
+    items: dict[ItemStatus, int]
+    reused: int
+    failed: dict[str, int]
+    rejected: dict[str, int]
+    spend: Spend
+    balance: Balance | None
+    today: Balance | None
+    accuracy: Accuracy | None
+
+    @property
+    def total(self) -> int:
+        """All items."""
+        return sum(self.items.values())
+
+    @property
+    def waiting_reason(self) -> str | None:
+        """What the job waits for: while it runs, or until somebody resumes it."""
+        return self.job.reason if self.job.state is JobState.PAUSED else self.job.waiting_reason
+
+    def to_json(self) -> dict[str, Any]:
+        """The view as ``--json`` prints it."""
+        job, items = self.job, self.items
+        return {
+            "job_id": job.id,
+            "state": job.state.value,
+            "task": job.task,
+            "tier": job.tier,
+            "model": job.pinned_model,
+            "items": {status.value: items[status] for status in ItemStatus},
+            "total": self.total,
+            "reused": self.reused,
+            "failed_by_class": self.failed,
+            "rejected_by_reason": self.rejected,
+            "cost_usd": usd(self.balance.spent_nusd if self.balance else 0),
+            "reserved_usd": usd(self.balance.reserved_nusd if self.balance else 0),
+            "unknown_usd": usd(self.spend.unknown_nusd),
+            "max_cost_usd": usd_or_none(self.balance.cap_nusd if self.balance else None),
+            "calls": self.spend.calls,
+            "input_tokens": self.spend.input_tokens,
+            "output_tokens": self.spend.output_tokens,
+            "waiting_reason": self.waiting_reason,
+            "resume_at": iso_time(job.resume_at),
+            "accuracy": accuracy_json(self.accuracy),
+            "created_at": iso_time(job.created_at),
+            "started_at": iso_time(job.started_at),
+            "finished_at": iso_time(job.finished_at),
+            "paths": list(job.paths),
+        }
+
+    def submit_json(self) -> dict[str, Any]:
+        """The same, with counts as ``submit --json`` names them."""
+        view = self.to_json()
+        counts = {
+            "items": self.total,
+            "reused": self.reused,
+            "rejected": self.items[ItemStatus.REJECTED],
+            "done": self.items[ItemStatus.DONE],
+            "failed": self.items[ItemStatus.FAILED],
+            "by_status": view["items"],
+        }
+        return view | counts
+
+
+def accuracy_json(found: Accuracy | None) -> dict[str, Any] | None:
+    """An accuracy with its 95 % interval, as JSON values."""
+    if found is None:
+        return None
+    return {
+        "scored": found.scored,
+        "correct": found.correct,
+        "accuracy": found.interval.share,
+        "low": found.interval.low,
+        "high": found.interval.high,
+        "mean_score": found.mean_score,
+        "fields": found.fields,
+    }
+
+
+def read_job_view(store: Store, ledger: Ledger, job_id: int) -> JobView:
+    """Read it.
+
+    Raises:
+        UsageError: if there is no such job.
+    """
+    with store.read() as connection:
+        return _read(connection, ledger, job_id)
+
+
+def _read(connection: Connection, ledger: Ledger, job_id: int) -> JobView:
+    job = get_job(connection, job_id)
+    return JobView(
+        job=job,
+        items=count_items(connection, job_id),
+        reused=count_reused(connection, job_id),
+        failed=count_errors(connection, job_id, ItemStatus.FAILED),
+        rejected=count_errors(connection, job_id, ItemStatus.REJECTED),
+        spend=spend_of_job(connection, job_id),
+        balance=next(iter(ledger.balances(connection, [job_account(job_id)])), None),
+        today=day_balance(connection),
+        accuracy=accuracy(connection, job_id),
+    )

@@ -1,0 +1,79 @@
+"""What commands print: JSON and tables to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from batcher.money import nusd_to_usd
+
+
+def echo_json(value: Any, *, on_one_line: bool = False) -> None:
+    """Print a value as JSON on standard output."""
+    import orjson
+
+    option = 0 if on_one_line else orjson.OPT_INDENT_2
+    click.echo(orjson.dumps(value, option=option).decode())
+
+
+def echo_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Print rows in aligned columns, two spaces apart.
+
+    Args:
+        rows: the header first.
+        right: positions of columns of numbers.
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if position in right else cell.ljust(width)
+            for position, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def note(text: str) -> None:
+    """Tell the user something that is no result."""
+    click.echo(text, err=True)
+
+
+def usd(nusd: int) -> float:
+    """Nano-dollars as a JSON number of dollars: exact to 15 digits."""
+    return float(nusd_to_usd(nusd))
+
+
+def usd_or_none(nusd: int | None) -> float | None:
+    """The same, where there may be none."""
+    return None if nusd is None else usd(nusd)
+
+
+def local_time(seconds: float | None) -> str:
+    """Unix seconds as this machine's date and time, to the minute; "" for None."""
+    return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def iso_time(seconds: float | None) -> str | None:
+    """Unix seconds as ISO 8601 with the zone; None for None."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``6.5 s``, ``4 min 10 s``, ``2 h 5 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def can_ask() -> bool:
+    """Whether somebody sits there to answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()

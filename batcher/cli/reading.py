@@ -1,0 +1,41 @@
+"""Shows how far the reading of a corpus is, if it takes long enough to wonder."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+import click
+
+if TYPE_CHECKING:
+    from batcher.engine.ingestion import Intake
+
+_LINE_EVERY_S: Final = 10.0
+_REDRAW_EVERY_S: Final = 0.25
+
+
+class ReadingNote:
+    """One line, redrawn in place on a terminal, and a new one every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._every_s = _REDRAW_EVERY_S if self._live else _LINE_EVERY_S
+        self._next_at = time.monotonic() + self._every_s
+        self._drawn = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._drawn and self._live:
+            click.echo("\r\033[K", nl=False, err=True)
+
+    def show(self, intake: Intake) -> None:
+        """Show it, if it is time."""
+        now = time.monotonic()
+        if now < self._next_at:
+            return
+        self._next_at, self._drawn = now + self._every_s, True
+        text = f"reading: {intake.seen:,} documents"
+        click.echo(f"\r{text}\033[K" if self._live else text, nl=not self._live, err=True)

@@ -1,0 +1,171 @@
+"""What a run came to, in plain words, and which command comes next."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import orjson
+
+from batcher.cli.job_view import JobView
+from batcher.cli.output import duration, local_time
+from batcher.domain import ItemStatus, JobState
+from batcher.export.lines import open_results
+from batcher.money import format_usd
+from batcher.quality.golden import Accuracy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batcher.cli.running import Run
+    from batcher.store.database import Store
+    from batcher.store.jobs import Job
+
+SAMPLE_DOCUMENTS: Final = 3
+_SAMPLE_WIDTH: Final = 100
+_MOST_FIELDS: Final = 12
+
+
+def echo_report(run: Run) -> None:
+    """Print the report of each job of a run."""
+    for view in run.views:
+        for line in report_lines(view, run):
+            click.echo(line)
+
+
+def report_lines(view: JobView, run: Run | None = None) -> list[str]:
+    """A job's state, counts, cost, accuracy, and the next command.
+
+    Args:
+        view: the job.
+        run: the run that just ended, for its time and speed; None for a job seen from outside.
+    """
+    lines = [_title(view)]
+    lines += [f"  {name:<9} {text}" for name, text in _facts(view, run) if text]
+    return lines + _next_lines(view)
+
+
+def _title(view: JobView) -> str:
+    job = view.job
+    model = f", {job.pinned_model}" if job.pinned_model else ""
+    line = f"Job {job.id} {job.state}: {job.task} on tier {job.tier}{model}"
+    return f"{line}, {view.total:,} document{'' if view.total == 1 else 's'}"
+
+
+def _facts(view: JobView, run: Run | None) -> list[tuple[str, str]]:
+    items, spend = view.items, view.spend
+    reused = f" ({view.reused:,} reused)" if view.reused else ""
+    open_items = items[ItemStatus.PENDING] + items[ItemStatus.LEASED]
+    cost = format_usd(view.balance.spent_nusd if view.balance else 0)
+    if spend.unknown_nusd:
+        cost += f" ({format_usd(spend.unknown_nusd)} of it for calls whose outcome is not known)"
+    if view.balance and view.balance.cap_nusd is not None:
+        cost += f", the job's own cap is {format_usd(view.balance.cap_nusd)}"
+    tokens = f"{spend.input_tokens:,} in, {spend.output_tokens:,} out, {spend.calls:,} calls"
+    return [
+        ("waiting", _waiting(view)),
+        ("done", f"{items[ItemStatus.DONE]:,}{reused}"),
+        ("open", f"{open_items:,}" if open_items else ""),
+        ("failed", _with_causes(items[ItemStatus.FAILED], view.failed)),
+        ("rejected", _with_causes(items[ItemStatus.REJECTED], view.rejected)),
+        ("cancelled", f"{items[ItemStatus.CANCELLED]:,}" if items[ItemStatus.CANCELLED] else ""),
+        ("cost", cost),
+        ("tokens", tokens if spend.calls else ""),
+        ("time", _speed(run)),
+        ("today", _today(view)),
+        ("accuracy", _accuracy(view.accuracy)),
+        ("fields", _fields(view.accuracy)),
+    ]
+
+
+def _waiting(view: JobView) -> str:
+    if view.waiting_reason is None:
+        return ""
+    until = f", until {local_time(view.job.resume_at)}" if view.job.resume_at else ""
+    return view.waiting_reason + until
+
+
+def _with_causes(count: int, causes: Mapping[str, int]) -> str:
+    return (
+        f"{count:,}: " + ", ".join(f"{name} {number:,}" for name, number in causes.items()) if count else ""
+    )
+
+
+def _speed(run: Run | None) -> str:
+    if run is None:
+        return ""
+    return duration(run.seconds) + (f", {run.done / run.seconds:.1f} documents/s" if run.done else "")
+
+
+def _today(view: JobView) -> str:
+    if view.today is None or view.today.cap_nusd is None:
+        return ""
+    return f"{format_usd(view.today.spent_nusd)} of {format_usd(view.today.cap_nusd)} spent"
+
+
+def _accuracy(found: Accuracy | None) -> str:
+    if found is None:
+        return ""
+    interval = found.interval
+    return (
+        f"{interval.share:.1%} ({found.correct:,} of {found.scored:,} correct; "
+        f"95 % interval {interval.low:.1%} to {interval.high:.1%}); mean score {found.mean_score:.2f}"
+    )
+
+
+def _fields(found: Accuracy | None) -> str:
+    if found is None or not found.fields:
+        return ""
+    worst_first = sorted(found.fields.items(), key=lambda field: field[1])
+    shown = ", ".join(f"{name} {score:.2f}" for name, score in worst_first[:_MOST_FIELDS])
+    more = len(worst_first) - _MOST_FIELDS
+    return shown + (f", and {more} better ones" if more > 0 else "")
+
+
+def _next_lines(view: JobView) -> list[str]:
+    job = view.job
+    commands = []
+    if view.items[ItemStatus.DONE]:
+        commands.append(f"batcher results {job.id} -o results.jsonl")
+    if job.state is not JobState.CANCELLED:
+        commands += [f"batcher retry {job.id} --class {name}" for name in islice(view.failed, 3)]
+    if job.state is JobState.PAUSED:
+        reason = job.reason or ""
+        if reason.startswith("budget: daily cap"):
+            commands.append("batcher budget set --daily AMOUNT")
+        elif reason.startswith("budget:"):
+            commands.append(f"batcher budget set --job {job.id} --max-cost AMOUNT")
+        commands.append(f"batcher resume {job.id}")
+    return [f"{'Next:' if number == 0 else '':<6}{command}" for number, command in enumerate(commands)]
+
+
+def echo_sample(store: Store, job: Job) -> None:
+    """Print the first few answers compactly, so that a newcomer sees what came out."""
+    with open_results(store, job, [ItemStatus.DONE]) as lines:
+        for line in islice(lines, SAMPLE_DOCUMENTS):
+            click.echo(f"\n{line.item.source}")
+            for name, value in _compact(line.output):
+                click.echo(f"  {name}: {_cut(value)}" if name else f"  {_cut(value)}")
+    click.echo()
+
+
+def _compact(output: Any) -> list[tuple[str, str]]:
+    if not isinstance(output, dict):
+        return [("", _words(output))]
+    return [(name, _words(value)) for name, value in output.items()]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {words}" for name, part in value.items() if (words := _words(part)))
+    return "" if value is None else orjson.dumps(value).decode()
+
+
+def _cut(text: str) -> str:
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return shown if len(shown) <= _SAMPLE_WIDTH else shown[: _SAMPLE_WIDTH - 1] + "…"

@@ -1,0 +1,81 @@
+"""``batcher results``: a job's results as JSON Lines, CSV or Parquet, whole or in mid-run."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from batcher.cli.output import note
+from batcher.errors import UsageError
+from batcher.settings import Settings
+
+_STDOUT = Path("-")
+
+
+@click.command("results")
+@click.argument("job", type=int)
+@click.option(
+    "--format",
+    "named",
+    type=click.Choice(["jsonl", "csv", "parquet"]),
+    help="Default: by the file's extension, else jsonl.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Default: standard output. The file appears whole or not at all.",
+)
+@click.pass_obj
+def results(settings: Settings, job: int, named: str | None, path: Path | None) -> None:
+    """Write a job's results, also in mid-run.
+
+    One line per document that is done, failed, rejected or cancelled, in the order of submission.
+    """
+    from batcher.export.files import choose_format
+    from batcher.export.lines import open_results
+    from batcher.export.writers import WRITERS
+    from batcher.runtime import Runtime
+    from batcher.store.jobs import get_job
+    from batcher.tasks.spec import TaskSpec
+
+    target = None if path == _STDOUT else path
+    chosen = choose_format(named, target)
+    store = Runtime(settings).store
+    with store.read() as connection:
+        found = get_job(connection, job)
+    with _open(target, chosen) as stream, open_results(store, found) as lines:
+        count = WRITERS[chosen](lines, TaskSpec.from_json(found.spec).schema, stream)
+    if target is not None:
+        note(f"Wrote {count:,} result{'' if count == 1 else 's'} of job {job} to {target}")
+    elif count == 0:
+        note(f"Job {job} has no results yet. Watch it: batcher status {job} --watch")
+
+
+@contextmanager
+def _open(target: Path | None, chosen: str) -> Iterator[BinaryIO]:
+    from batcher.export.files import open_whole
+
+    if target is not None:
+        with open_whole(target) as stream:
+            yield stream
+    elif chosen != "parquet":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    elif sys.stdout.isatty():
+        raise UsageError("Parquet is no text for a screen. Name a file: -o results.parquet")
+    else:
+        with tempfile.TemporaryFile() as whole:
+            yield whole
+            whole.seek(0)
+            shutil.copyfileobj(whole, sys.stdout.buffer)
+        sys.stdout.buffer.flush()

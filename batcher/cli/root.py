@@ -1,0 +1,86 @@
+"""The root command: global options, and the table of all commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from batcher import __version__
+from batcher.cli.lazy import LazyCommand, LazyGroup
+
+if TYPE_CHECKING:
+    from batcher.settings import Settings
+
+
+@dataclass(slots=True)
+class Invocation:
+    """What the last resort needs to know of a call of ``batcher`` that ended in an error."""
+
+    verbose: bool = False
+    settings: Settings | None = None
+
+
+COMMANDS: Final = {
+    "submit": LazyCommand("batcher.cli.submit:submit", "Put documents through a task, and run it."),
+    "status": LazyCommand("batcher.cli.status:status", "How far a job is."),
+    "jobs": LazyCommand("batcher.cli.status:jobs", "List the jobs, newest first."),
+    "results": LazyCommand("batcher.cli.results:results", "Write a job's results, also in mid-run."),
+    "retry": LazyCommand("batcher.cli.control:retry", "Try failed items of a job again."),
+    "resume": LazyCommand("batcher.cli.control:resume", "Go on with a job, or with all unfinished ones."),
+    "pause": LazyCommand("batcher.cli.control:pause", "Stop a job until it is resumed."),
+    "cancel": LazyCommand("batcher.cli.control:cancel", "Stop a job for good."),
+    "budget": LazyCommand("batcher.cli.budget:budget", "Show or set the caps on spending."),
+    "spend": LazyCommand("batcher.cli.spend:spend", "Where the money went."),
+    "tasks": LazyCommand("batcher.cli.tasks:tasks", "List, show, check and make tasks."),
+    "models": LazyCommand(
+        "batcher.cli.models:models",
+        "List models, check their prices and refresh them.",
+        {"pull": "batcher.cli.models_pull:pull"},
+    ),
+    "doctor": LazyCommand("batcher.cli.doctor:doctor", "Check keys, endpoints, store and models."),
+    "init": LazyCommand("batcher.cli.init:init", "Write a commented batcher.toml."),
+}
+
+_WITHOUT_SETTINGS: Final = frozenset({"init", "tasks"})
+"""Commands that work although the settings in force may be broken."""
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Put documents through language models, cheaply, under a daily cap that holds.\n\n"
+    "Start with: batcher submit docs/ --task enrichment",
+)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The batcher.toml to read.",
+    metavar="FILE",
+)
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the store and of model weights.",
+    metavar="DIR",
+)
+@click.option("--database", help="SQLAlchemy URL of the store.", metavar="URL")
+@click.option("-v", "--verbose", is_flag=True, help="Log more, and show tracebacks.")
+@click.version_option(__version__, prog_name="batcher", message="%(prog)s %(version)s")
+@click.pass_context
+def root(
+    ctx: click.Context, config: Path | None, home: Path | None, database: str | None, verbose: bool
+) -> None:
+    """Loads the settings and hands them to the command as ``ctx.obj``."""
+    invocation = ctx.find_object(Invocation) or Invocation()
+    invocation.verbose = verbose
+    if ctx.invoked_subcommand in _WITHOUT_SETTINGS:
+        return
+    from batcher.settings import load_settings
+
+    settings = load_settings(config, home=home, database_url=database)
+    invocation.settings = settings
+    ctx.obj = settings

@@ -1,0 +1,157 @@
+"""``batcher status`` and ``batcher jobs``: how far jobs are."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batcher.cli.output import echo_json, echo_table, iso_time, local_time, note, usd
+from batcher.settings import Settings
+
+if TYPE_CHECKING:
+    from batcher.budget.ledger import Balance
+    from batcher.cli.job_view import JobView
+    from batcher.domain import ItemStatus
+    from batcher.runtime import Runtime
+    from batcher.store.jobs import Job
+
+_WATCH_EVERY_S = 1.0
+
+
+@click.command("status")
+@click.argument("job", type=int, required=False)
+@click.option("--watch", is_flag=True, help="Go on until the job is done, paused or cancelled.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one line per change.")
+@click.pass_obj
+def status(settings: Settings, job: int | None, watch: bool, as_json: bool) -> int:
+    """How far a job is.
+
+    Without JOB, the newest one.
+    """
+    from batcher.cli.job_view import read_job_view
+    from batcher.runtime import Runtime
+
+    runtime = Runtime(settings)
+    job_id = job if job is not None else _newest(runtime)
+    view = read_job_view(runtime.store, runtime.ledger, job_id)
+    if watch:
+        return _watch(runtime, view, as_json=as_json)
+    _echo(view, as_json=as_json)
+    return 0
+
+
+@click.command("jobs")
+@click.option(
+    "--limit", "-n", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def jobs(settings: Settings, limit: int, as_json: bool) -> None:
+    """List the jobs, newest first."""
+    from batcher.budget.spend import job_balances
+    from batcher.runtime import Runtime
+    from batcher.store.jobs import count_items_of, list_jobs
+
+    with Runtime(settings).store.read() as connection:
+        found = list_jobs(connection, limit=limit)
+        counts = count_items_of(connection, [job.id for job in found])
+        balances = job_balances(connection)
+    if as_json:
+        echo_json([_row_json(job, counts[job.id], balances.get(job.id)) for job in found])
+    elif not found:
+        note("There are no jobs yet. Start with: batcher submit docs/ --task enrichment")
+    else:
+        header = ("JOB", "TASK", "TIER", "STATE", "DONE", "FAILED", "ALL", "COST", "SUBMITTED", "REASON")
+        rows = [_row(job, counts[job.id], balances.get(job.id)) for job in found]
+        echo_table([header, *rows], right=(0, 4, 5, 6, 7))
+
+
+def _newest(runtime: Runtime) -> int:
+    from batcher.errors import UsageError
+    from batcher.store.jobs import list_jobs
+
+    with runtime.store.read() as connection:
+        found = list_jobs(connection, limit=1)
+    if not found:
+        raise UsageError("There are no jobs yet. Start with: batcher submit docs/ --task enrichment")
+    return found[0].id
+
+
+def _watch(runtime: Runtime, view: JobView, *, as_json: bool) -> int:
+    from batcher.cli.job_view import read_job_view
+    from batcher.cli.running import exit_code
+    from batcher.domain import JobState
+
+    shown = None
+    while True:
+        present = (view.job.state, view.items, view.waiting_reason)
+        if present != shown:
+            shown = present
+            if as_json:
+                echo_json(view.to_json(), on_one_line=True)
+            else:
+                _echo_line(view)
+        if view.job.state not in {JobState.INGESTING, JobState.RUNNING}:
+            break
+        time.sleep(_WATCH_EVERY_S)
+        view = read_job_view(runtime.store, runtime.ledger, view.job.id)
+    if not as_json:
+        _echo(view, as_json=False)
+    return exit_code(runtime, view)
+
+
+def _echo(view: JobView, *, as_json: bool) -> None:
+    from batcher.cli.report import report_lines
+
+    if as_json:
+        echo_json(view.to_json())
+        return
+    for line in report_lines(view):
+        click.echo(line)
+
+
+def _echo_line(view: JobView) -> None:
+    from batcher.money import format_usd
+
+    items = ", ".join(f"{count:,} {name}" for name, count in view.items.items() if count)
+    cost = format_usd(view.balance.spent_nusd if view.balance else 0)
+    waiting = f"; {view.waiting_reason}" if view.waiting_reason else ""
+    click.echo(f"job {view.job.id} {view.job.state}: {items or 'no documents yet'}; {cost}{waiting}")
+
+
+def _row(job: Job, counts: dict[ItemStatus, int], balance: Balance | None) -> tuple[str, ...]:
+    from batcher.domain import ItemStatus
+    from batcher.money import format_usd
+
+    return (
+        str(job.id),
+        job.task,
+        job.tier,
+        job.state,
+        f"{counts[ItemStatus.DONE]:,}",
+        f"{counts[ItemStatus.FAILED]:,}",
+        f"{sum(counts.values()):,}",
+        format_usd(balance.spent_nusd if balance else 0),
+        local_time(job.created_at),
+        job.reason or job.waiting_reason or "",
+    )
+
+
+def _row_json(job: Job, counts: dict[ItemStatus, int], balance: Balance | None) -> dict[str, Any]:
+    return {
+        "job_id": job.id,
+        "task": job.task,
+        "tier": job.tier,
+        "model": job.pinned_model,
+        "state": job.state.value,
+        "reason": job.reason,
+        "waiting_reason": job.waiting_reason,
+        "items": {name.value: count for name, count in counts.items()},
+        "total": sum(counts.values()),
+        "cost_usd": usd(balance.spent_nusd if balance else 0),
+        "created_at": iso_time(job.created_at),
+        "finished_at": iso_time(job.finished_at),
+        "paths": list(job.paths),
+    }

@@ -1,0 +1,145 @@
+"""``batcher tasks``: what can be done to a document, and whether a task of one's own is in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from batcher.tasks.definition import Task
+
+_PARAM_HELP = "A parameter of the task; repeatable. Lists: a,b,c or @FILE with one per line."
+
+
+@click.group("tasks", help="List, show, check and make tasks.")
+def tasks() -> None:
+    """The ``tasks`` command group."""
+
+
+@tasks.command("list", help="The installed tasks.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(as_json: bool) -> None:
+    """Prints one line per installed task."""
+    from dataclasses import asdict
+
+    from batcher.tasks.registry import list_tasks
+
+    infos = list_tasks()
+    if as_json:
+        _echo_json([asdict(info) for info in infos])
+        return
+    rows: list[tuple[str, ...]] = [("NAME", "TIER", "FLOOR", "FROM", "WHAT IT DOES")]
+    for info in infos:
+        floor = "" if info.floor is None else f"{info.floor:.0%}"
+        about = f"cannot be loaded: {info.error}" if info.error else info.description
+        rows.append((info.name, info.tier, floor, info.origin, about))
+    _echo_table(rows)
+
+
+@tasks.command("show", help="A task's parameters, limits, schema and prompt. NAME may be a path.")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show_command(name: str, as_json: bool) -> None:
+    """Prints everything about one task."""
+    from batcher.tasks.registry import load_task
+
+    about = _about(load_task(name))
+    if as_json:
+        _echo_json(about)
+        return
+    params, schema, prompt = about.pop("params"), about.pop("schema"), about.pop("prompt")
+    example = about.pop("example")
+    _echo_table([(key.replace("_", " "), _plain(value)) for key, value in about.items()])
+    if params:
+        click.echo("\nparameters")
+        _echo_table(
+            [
+                (f"  {param['name']}", "required" if param["required"] else "", param["description"])
+                for param in params
+            ]
+        )
+    if example:
+        words = " ".join(f"--param '{key}={value}'" for key, value in example.items())
+        click.echo(f"\nexample: {words}")
+    if schema is None:
+        click.echo("\nPrompt and schema depend on parameters, and the task gives no example of them.")
+        return
+    click.echo(f"\nprompt\n{prompt}\n\nschema")
+    _echo_json(schema)
+
+
+@tasks.command("check", help="Look for mistakes in a task without calling a model. TASK is a name or a path.")
+@click.argument("task")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help=_PARAM_HELP)
+def check_command(task: str, params: tuple[str, ...]) -> None:
+    """Prints the findings; raises TaskError if one of them is an error."""
+    from batcher.errors import TaskError
+    from batcher.tasks.checking import check_task
+    from batcher.tasks.params import parse_assignments
+
+    findings = check_task(task, parse_assignments(params))
+    for finding in findings:
+        click.echo(f"{finding.level}: {finding.message}")
+    errors = sum(finding.level == "error" for finding in findings)
+    if errors:
+        raise TaskError(f"{task} has {errors} {'error' if errors == 1 else 'errors'}; see above.")
+    click.echo(f"{task}: ready to use" if not findings else f"{task}: usable")
+
+
+@tasks.command("new", help="Write a small working task into DIR, to be edited.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--name", help="The task's name. Default: the folder's.")
+def new_command(folder: Path, name: str | None) -> None:
+    """Writes the folder and says what to do next."""
+    from batcher.tasks.scaffold import new_task
+
+    file = new_task(folder, name)
+    click.echo(f"Wrote {file}, with prompt.md and golden.jsonl beside it. Next: batcher tasks check {folder}")
+
+
+def _about(task: Task) -> dict[str, Any]:
+    """A task as plain values; prompt and schema as the example parameters make them, None without these."""
+    from dataclasses import asdict
+
+    from batcher.tasks.params import describe_params
+
+    infos = describe_params(task.params)
+    shown = bool(task.example) or not any(info.required for info in infos)
+    spec = task.spec(task.example) if shown else None
+    return {
+        "name": task.name,
+        "version": task.version,
+        "description": task.description,
+        "tier": task.tier,
+        "ladder": list(task.ladder),
+        "floor": task.floor,
+        "correct_at": task.correct_at,
+        "max_output_tokens": task.max_output_tokens,
+        "temperature": task.temperature,
+        "long_documents": task.long_documents,
+        "folder": str(task.home or ""),
+        "params": [asdict(info) for info in infos],
+        "example": dict(task.example),
+        "prompt": spec.instructions if spec else None,
+        "schema": spec.schema if spec else None,
+    }
+
+
+def _plain(value: Any) -> str:
+    return " -> ".join(value) if isinstance(value, list) else str(value)
+
+
+def _echo_json(value: Any) -> None:
+    import orjson
+
+    click.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode())
+
+
+def _echo_table(rows: list[tuple[str, ...]]) -> None:
+    """Prints rows in aligned columns, two spaces apart."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())

@@ -1,0 +1,1 @@
+"""Who wakes the engine: this process, or Celery."""

@@ -1,0 +1,72 @@
+"""Runs an engine in this process, with Ctrl-C and SIGTERM as people expect them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any
+
+from batcher.engine.engine import Ending, Engine
+
+
+async def _run(
+    make_engine: Callable[[], Engine],
+    close: Callable[[], Coroutine[Any, Any, None]],
+    job_ids: Sequence[int] | None,
+    watch: Callable[[Engine], Coroutine[Any, Any, None]] | None,
+    on_signal: Callable[[int], None],
+) -> Ending:
+    engine = make_engine()
+    loop = asyncio.get_running_loop()
+    running = asyncio.create_task(engine.run(job_ids))
+    received = 0
+
+    def handle() -> None:
+        nonlocal received
+        received += 1
+        on_signal(received)
+        if received == 1:
+            engine.stop()
+        else:
+            running.cancel()
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        with suppress(NotImplementedError, ValueError):
+            loop.add_signal_handler(number, handle)
+    watcher = asyncio.create_task(watch(engine)) if watch is not None else None
+    try:
+        return await running
+    except asyncio.CancelledError:
+        return Ending.STOPPED
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+        for number in signals:
+            with suppress(NotImplementedError, ValueError):
+                loop.remove_signal_handler(number)
+        await close()
+
+
+def run_inline(
+    make_engine: Callable[[], Engine],
+    close: Callable[[], Coroutine[Any, Any, None]],
+    job_ids: Sequence[int] | None,
+    *,
+    watch: Callable[[Engine], Coroutine[Any, Any, None]] | None = None,
+    on_signal: Callable[[int], None] = lambda _: None,
+) -> Ending:
+    """Run jobs to their end in this process.
+
+    Args:
+        make_engine: called on the event loop.
+        close: closes what the engine used (provider clients) on the same loop.
+        job_ids: which jobs; None for all that are running.
+        watch: a coroutine that follows the engine (a display); cancelled at the end.
+        on_signal: told of the first, second... SIGINT or SIGTERM. The first lets the calls in flight finish,
+            the second gives them up; either way the job resumes.
+    """
+    return asyncio.run(_run(make_engine, close, job_ids, watch, on_signal))

@@ -1,0 +1,1 @@
+"""The engine: lease, reserve, admit, call, parse, settle. It does not know who woke it."""

@@ -1,0 +1,103 @@
+"""Takes a corpus into a job: parse, name, drop what is already answered, store, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Final
+
+from batcher.documents.corpus import Parsed, Rejected
+from batcher.domain import Document, JobState
+from batcher.quality.golden import GoldenAnswers, add_samples
+from batcher.store.database import Store
+from batcher.store.ingestion import NewItem, add_items
+from batcher.store.jobs import Job, set_state
+from batcher.tasks.spec import TaskSpec
+
+BATCH_ITEMS: Final = 1_000
+BATCH_BYTES: Final = 16_000_000
+"""A batch is committed when it holds this many items or bytes: both bound the memory that it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """How far an ingestion is: items seen, and those of them that were rejected."""
+
+    seen: int = 0
+    rejected: int = 0
+
+
+def result_key(spec: TaskSpec, document: Document) -> bytes:
+    """What an answer is stored and found by: the task's fingerprint and the content's hash, 20 bytes."""
+    return blake2b(spec.fingerprint + document.hash, digest_size=20).digest()
+
+
+def ingest(
+    store: Store,
+    job: Job,
+    corpus: Iterable[Parsed | Rejected],
+    *,
+    image_tier: str | None,
+    golden: GoldenAnswers | None = None,
+    on_progress: Callable[[Intake], None] = lambda _: None,
+) -> Intake:
+    """Store a corpus as items of a job, then set the job running.
+
+    Sources that the job holds already are left as they are, so that an ingestion that was killed can be
+    started again.
+
+    Args:
+        store: the store.
+        job: a job in state ``ingesting``.
+        corpus: parsed documents and rejections, in order.
+        image_tier: the first tier on the ladder whose model sees images, or None: then they are rejected.
+        golden: right answers, for the documents that have one.
+        on_progress: called after each batch.
+    """
+    spec = TaskSpec.from_json(job.spec)
+    intake = Intake()
+    batch: list[NewItem] = []
+    size = 0
+    for entry in corpus:
+        new = _new_item(entry, spec, image_tier)
+        batch.append(new)
+        intake = replace(intake, seen=intake.seen + 1, rejected=intake.rejected + (new.document is None))
+        size += _bytes_of(new.document)
+        if len(batch) >= BATCH_ITEMS or size >= BATCH_BYTES:
+            _store(store, job, batch, golden)
+            batch, size = [], 0
+            on_progress(intake)
+    if batch:
+        _store(store, job, batch, golden)
+    with store.write() as connection:
+        set_state(connection, job.id, JobState.RUNNING, store.now(connection), only=[JobState.INGESTING])
+    on_progress(intake)
+    return intake
+
+
+def _store(store: Store, job: Job, batch: list[NewItem], golden: GoldenAnswers | None) -> None:
+    with store.write() as connection:
+        add_items(connection, job, batch)
+        if golden is not None:
+            add_samples(connection, job.id, [new.source for new in batch if new.document], golden)
+
+
+def _new_item(entry: Parsed | Rejected, spec: TaskSpec, image_tier: str | None) -> NewItem:
+    if isinstance(entry, Rejected):
+        return NewItem(entry.source, error_class=entry.code, error=entry.reason)
+    document = entry.document
+    if not document.images:
+        return NewItem(entry.source, document, result_key(spec, document))
+    if image_tier is None:
+        reason = (
+            "the document is an image or a scan without text, and no model of this job's tiers sees images"
+        )
+        return NewItem(entry.source, error_class="needs_vision", error=reason)
+    return NewItem(entry.source, document, result_key(spec, document), tier=image_tier)
+
+
+def _bytes_of(document: Document | None) -> int:
+    if document is None:
+        return 0
+    return len(document.text) + sum(len(image.data) for image in document.images)

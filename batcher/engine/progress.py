@@ -1,0 +1,64 @@
+"""What an engine is doing, counted in memory: for displays, log lines and the stored waiting reason."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from batcher.domain import Usage
+from batcher.engine.lane import Lane
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counters of one run, and why it waits.
+
+    Attributes:
+        started: monotonic seconds.
+        sent: calls that left.
+        in_flight: calls on their way.
+        done: items answered in this run, at a cost or by reuse of a twin's answer.
+        failed: dead letters of this run.
+        outcomes: settled calls by outcome.
+        last_wait: the latest reason why an item waits, and until when (monotonic).
+    """
+
+    started: float = field(default_factory=time.monotonic)
+    sent: int = 0
+    in_flight: int = 0
+    done: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_nusd: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    last_wait: tuple[str, float] | None = None
+
+    def attempt_sent(self, lane: Lane) -> None:  # noqa: ARG002 - the Observer protocol names the lane
+        """A call leaves."""
+        self.sent += 1
+        self.in_flight += 1
+
+    def attempt_settled(self, lane: Lane, usage: Usage, cost_nusd: int, outcome: str) -> None:  # noqa: ARG002
+        """A call has ended."""
+        self.in_flight -= 1
+        self.outcomes[outcome] += 1
+        self.input_tokens += usage.input_tokens
+        self.output_tokens += usage.output_tokens
+        self.cost_nusd += cost_nusd
+
+    def item_waits(self, lane: Lane, reason: str, seconds: float) -> None:
+        """An item waits before it is tried again."""
+        self.last_wait = (f"retrying {lane.model.provider} after {reason}", time.monotonic() + seconds)
+
+    def waiting_reason(self, limiter_waits: dict[str, str]) -> str | None:
+        """One line that says what the run waits for, or None while calls are on their way."""
+        if limiter_waits:
+            return "; ".join(sorted(limiter_waits.values()))
+        if self.in_flight == 0 and self.last_wait is not None:
+            reason, until = self.last_wait
+            left = until - time.monotonic()
+            if left > 0:
+                return f"{reason}: {left:.0f} s"
+        return None

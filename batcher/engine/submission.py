@@ -1,0 +1,390 @@
+"""From a request to a job in the store: check everything first, then read the corpus, or take up a job."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+
+from batcher.budget.ledger import Ledger
+from batcher.catalog.models import Catalog, Model
+from batcher.documents.corpus import Parsed, Rejected, SourceOptions, read_corpus
+from batcher.documents.paths import STDIN, check_paths
+from batcher.domain import JobState
+from batcher.engine.ingestion import Intake, ingest
+from batcher.engine.lane import pick_model
+from batcher.engine.leasing import reclaim_lost
+from batcher.errors import CatalogError, ConfigurationError, UsageError
+from batcher.store.database import Store
+from batcher.store.jobs import Job, NewJob, create_job, find_unfinished, get_job, set_state, wake_pending
+from batcher.store.leases import active_workers
+from batcher.tasks.definition import Task
+from batcher.tasks.golden import Golden, load_golden
+from batcher.tasks.registry import load_task
+from batcher.tasks.spec import TaskSpec
+
+CUSTOM_TIER = "custom"
+"""Where a job of a pinned model works that is on no tier."""
+
+PAUSED_BY_USER = "paused by user"
+"""How the reason of a pause begins that only the user ends; ``batcher resume`` without a job leaves it."""
+
+Usable = Callable[[Model], bool]
+
+
+class NoUsableModelError(ConfigurationError):
+    """No tier and no model was named, and the task's own tier has no model that can be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitRequest:
+    """What the user asks for; None where nothing was said."""
+
+    paths: Sequence[str]
+    task: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    tier: str | None = None
+    model: str | None = None
+    limit: int | None = None
+    refresh: bool = False
+    max_cost_nusd: int | None = None
+    golden: Path | None = None
+    text_column: str | None = None
+    id_column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """How a job's paths are read; stored with the job, so that an ingestion can be finished elsewhere.
+
+    Attributes:
+        folder: the working folder that relative paths start from.
+        golden: the golden file, absolute.
+    """
+
+    folder: str
+    text_column: str | None = None
+    id_column: str | None = None
+    limit: int | None = None
+    golden: str | None = None
+
+    @classmethod
+    def of(cls, job: Job) -> Sources:
+        """The stored sources of a job."""
+        return cls(**orjson.loads(job.source_options))
+
+    def options(self, max_file_bytes: int) -> SourceOptions:
+        """The same in the words of the documents package."""
+        return SourceOptions(max_file_bytes, self.text_column, self.id_column, self.limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request that was checked: everything that is known before the corpus is read.
+
+    Attributes:
+        ladder: the rungs that have a model to use, ``tier`` the first.
+        accepts: names of the models whose answers count.
+        image_tier: the first rung whose model sees images, or None.
+        dropped_rungs: rungs of the task's ladder left out for want of a key.
+        model: the model that does the work on ``tier``.
+    """
+
+    request: SubmitRequest
+    task: Task
+    spec: TaskSpec
+    tier: str
+    pinned_model: str | None
+    ladder: tuple[str, ...]
+    accepts: tuple[str, ...]
+    image_tier: str | None
+    golden: Golden | None
+    dropped_rungs: tuple[str, ...]
+    model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job whose corpus is in the store. ``taken_up`` tells that it was there already, unfinished."""
+
+    job: Job
+    intake: Intake
+    taken_up: bool
+
+
+def check_request(request: SubmitRequest, catalog: Catalog, is_usable: Usable) -> Order:
+    """Check all that can be checked without reading the corpus.
+
+    Raises:
+        NoUsableModelError: if no tier was named and the task's own has no usable model.
+        BatcherError: for anything else that is wrong, saying what.
+    """
+    check_paths(request.paths)
+    task = load_task(request.task)
+    tier = _start_tier(request, task, catalog)
+    spec = task.spec(request.params, tier=tier)
+    golden = load_golden(request.golden) if request.golden else None
+    try:
+        model = pick_model(catalog, tier, request.model, is_usable)
+    except CatalogError:
+        raise
+    except ConfigurationError as error:
+        if request.tier is None and request.model is None:
+            raise NoUsableModelError(str(error)) from error
+        raise
+    ladder = _usable_rungs(catalog, spec.ladder, is_usable) if request.model is None else (tier,)
+    return Order(
+        request=request,
+        task=task,
+        spec=spec,
+        tier=tier,
+        pinned_model=request.model,
+        ladder=ladder,
+        accepts=_accepted(catalog, spec.ladder, request.model),
+        image_tier=find_image_tier(catalog, ladder, request.model, is_usable),
+        golden=golden,
+        dropped_rungs=tuple(rung for rung in spec.ladder if rung not in ladder),
+        model=model,
+    )
+
+
+def find_image_tier(
+    catalog: Catalog, ladder: Sequence[str], pinned_model: str | None, is_usable: Usable
+) -> str | None:
+    """The first rung whose model sees images, or None."""
+    for rung in ladder:
+        try:
+            model = pick_model(catalog, rung, pinned_model, is_usable)
+        except ConfigurationError:
+            continue
+        if "vision" in model.abilities:
+            return rung
+    return None
+
+
+def submit(
+    store: Store,
+    ledger: Ledger,
+    order: Order,
+    *,
+    max_file_bytes: int,
+    stdin: BinaryIO | None = None,
+    on_take_up: Callable[[Job], None] = lambda _: None,
+    on_progress: Callable[[Intake], None] = lambda _: None,
+) -> Submitted:
+    """Bring the corpus into the store, as a new job or into the unfinished one of the same request.
+
+    Args:
+        store: the store.
+        ledger: its books.
+        order: what ``check_request`` gave.
+        max_file_bytes: larger files are rejected.
+        stdin: what ``-`` reads.
+        on_take_up: told of the unfinished job that is taken up, before its corpus is read.
+        on_progress: told of each batch.
+
+    Raises:
+        UsageError: if the corpus is empty, or a live process is running the unfinished job.
+    """
+    key = corpus_key(order)
+    with store.read() as connection:
+        known = find_unfinished(connection, key)
+    if known is not None:
+        job = take_up(store, ledger, known.id, JobState.INGESTING)
+        if order.request.max_cost_nusd is not None:
+            with store.write() as connection:
+                ledger.set_job_cap(connection, job.id, order.request.max_cost_nusd)
+        on_take_up(known)
+        intake = finish_ingestion(
+            store, job, order.image_tier, max_file_bytes=max_file_bytes, golden=order.golden,
+            on_progress=on_progress,
+        )  # fmt: skip
+        return Submitted(job, intake, taken_up=True)
+    sources = _sources(order)
+    with contextlib.closing(
+        read_corpus(order.request.paths, sources.options(max_file_bytes), stdin)
+    ) as corpus:
+        entries = _not_empty(corpus, order.request.paths)
+        job = _create(store, ledger, order, key, sources)
+        intake = ingest(
+            store,
+            job,
+            entries,
+            image_tier=order.image_tier,
+            golden=order.golden,
+            on_progress=on_progress,
+        )
+    return Submitted(job, intake, taken_up=False)
+
+
+def corpus_key(order: Order) -> bytes:
+    """What tells one request from another: 20 bytes. Standard input never equals another one."""
+    request = order.request
+    identity = {
+        "paths": sorted(os.path.abspath(path) for path in request.paths),  # noqa: PTH100 - keeps any bytes
+        "task": order.spec.fingerprint.hex(),
+        "tier": order.tier,
+        "model": request.model,
+        "limit": request.limit,
+        "text_column": request.text_column,
+        "id_column": request.id_column,
+        "refresh": request.refresh,
+        "once": secrets.token_hex(16) if STDIN in request.paths else "",
+    }
+    encoded = repr(sorted(identity.items())).encode("utf-8", "surrogateescape")
+    return blake2b(encoded, digest_size=20).digest()
+
+
+def take_up(store: Store, ledger: Ledger, job_id: int, target: JobState) -> Job:
+    """Set an unfinished job going again in this process.
+
+    Args:
+        store: the store.
+        ledger: its books.
+        job_id: the job.
+        target: ``running``, or ``ingesting`` if its corpus is to be read again.
+
+    Raises:
+        UsageError: if a live process works on it, or it was cancelled.
+    """
+    reclaim_lost(store, ledger)
+    with store.write() as connection:
+        if running := live_worker(active_workers(connection, job_id)):
+            raise UsageError(
+                f"Job {job_id} is being run right now by {running}. Watch it: batcher status {job_id} --watch"
+            )
+        job = get_job(connection, job_id)
+        wake_pending(connection, job_id)
+        if job.state is not target and not set_state(connection, job_id, target, store.now(connection)):
+            raise UsageError(f"Job {job_id} is {job.state} and cannot be set going. Submit it again")
+        return replace(job, state=target, reason=None, resume_at=None)
+
+
+def live_worker(workers: Iterable[tuple[int, str]]) -> str | None:
+    """Process and host of the first of these leases' owners, for people; None if there is none."""
+    for _, worker in workers:
+        host, pid, _ = worker.rsplit(":", 2)
+        return f"process {pid} on {host}"
+    return None
+
+
+def finish_ingestion(
+    store: Store,
+    job: Job,
+    image_tier: str | None,
+    *,
+    max_file_bytes: int,
+    golden: Golden | None = None,
+    on_progress: Callable[[Intake], None] = lambda _: None,
+) -> Intake:
+    """Read a job's sources again and add what is missing; the job runs afterwards.
+
+    Raises:
+        UsageError: if its folder or its sources are gone.
+    """
+    sources = Sources.of(job)
+    if golden is None and sources.golden is not None:
+        golden = load_golden(sources.golden)
+    with (
+        _in_folder(sources.folder),
+        contextlib.closing(read_corpus(job.paths, sources.options(max_file_bytes))) as corpus,
+    ):
+        return ingest(store, job, corpus, image_tier=image_tier, golden=golden, on_progress=on_progress)
+
+
+def can_be_read_again(job: Job) -> bool:
+    """Whether the job's sources are still there to be read: standard input is not."""
+    return STDIN not in job.paths
+
+
+def _start_tier(request: SubmitRequest, task: Task, catalog: Catalog) -> str:
+    if request.model is None:
+        tier = request.tier or task.tier
+        catalog.tier(tier)
+        return tier
+    catalog.model(request.model)
+    holding = [name for name, models in catalog.tiers.items() if request.model in models]
+    if request.tier is None:
+        return holding[0] if holding else CUSTOM_TIER
+    if request.tier not in holding:
+        where = f"it is on {', '.join(holding)}" if holding else "it is on no tier"
+        raise UsageError(
+            f"Model {request.model} is not on tier {request.tier} ({where}). Leave one of the two out"
+        )
+    return request.tier
+
+
+def _usable_rungs(catalog: Catalog, ladder: Sequence[str], is_usable: Usable) -> tuple[str, ...]:
+    return tuple(rung for rung in ladder if any(is_usable(model) for model in catalog.tier(rung)))
+
+
+def _accepted(catalog: Catalog, ladder: Sequence[str], pinned_model: str | None) -> tuple[str, ...]:
+    """All models of the whole ladder, usable or not: a stored answer needs no key."""
+    if pinned_model is not None:
+        return (pinned_model,)
+    return tuple(dict.fromkeys(model.name for rung in ladder for model in catalog.tier(rung)))
+
+
+def _sources(order: Order) -> Sources:
+    request = order.request
+    return Sources(
+        folder=str(Path.cwd()),
+        text_column=request.text_column,
+        id_column=request.id_column,
+        limit=request.limit,
+        golden=str(request.golden.resolve()) if request.golden else None,
+    )
+
+
+def _not_empty(
+    corpus: Generator[Parsed | Rejected, None, None], paths: Sequence[str]
+) -> Iterator[Parsed | Rejected]:
+    first = next(corpus, None)
+    if first is None:
+        raise UsageError(f"There are no documents in {', '.join(paths)}. Hidden files are left out")
+    return chain([first], corpus)
+
+
+def _create(store: Store, ledger: Ledger, order: Order, key: bytes, sources: Sources) -> Job:
+    request = order.request
+    new = NewJob(
+        corpus_key=key,
+        task=order.spec.name,
+        paths=request.paths,
+        source_options=orjson.dumps(asdict(sources)).decode(),
+        spec=order.spec.to_json(),
+        tier=order.tier,
+        pinned_model=order.pinned_model,
+        ladder=() if order.pinned_model else order.ladder,
+        accepts=order.accepts,
+        refresh=request.refresh,
+        max_cost_nusd=request.max_cost_nusd,
+    )
+    with store.write() as connection:
+        job = create_job(connection, new, store.now(connection))
+        ledger.open_job(connection, job.id, request.max_cost_nusd)
+        return job
+
+
+@contextlib.contextmanager
+def _in_folder(folder: str) -> Iterator[None]:
+    """Relative paths mean what they meant when the job was submitted."""
+    try:
+        context = contextlib.chdir(folder)
+        context.__enter__()
+    except OSError as error:
+        raise UsageError(
+            f"The job was submitted in {folder}, which cannot be entered: {error.strerror}."
+        ) from error
+    try:
+        yield
+    finally:
+        context.__exit__(None, None, None)

@@ -1,0 +1,52 @@
+"""One tree of errors. Each message says what happened and what to do next; the CLI prints it as it stands."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BatcherError(Exception):
+    """Base of every error that batcher raises on purpose.
+
+    Attributes:
+        exit_code: what the CLI exits with (0 done, 1 items failed, 2 usage, 3 configuration, 4 budget,
+            5 a dependency is down).
+    """
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(BatcherError):
+    """The command line asks for something that does not exist or does not fit."""
+
+    exit_code = 2
+
+
+class ConfigurationError(BatcherError):
+    """A key, a price, a setting, a model file or an extra is missing or wrong."""
+
+    exit_code = 3
+
+
+class TaskError(ConfigurationError):
+    """A task definition or its parameters cannot be used."""
+
+
+class CatalogError(ConfigurationError):
+    """A model, tier or provider is unknown, unpriced or wrongly described."""
+
+
+class BudgetError(BatcherError):
+    """A reservation does not fit under a cap in force."""
+
+    exit_code = 4
+
+
+class DependencyError(BatcherError):
+    """A database, broker, model server or package index cannot be reached."""
+
+    exit_code = 5
+
+
+class IllegalTransitionError(BatcherError):
+    """A change of state that domain.py does not allow was asked for."""

@@ -1,0 +1,1 @@
+"""Providers: one file per vendor SDK, each turning a request into a completion or a classified failure."""

@@ -1,0 +1,251 @@
+"""Any vendor's failure: which class of the closed set, how long to wait, whether it may have been billed.
+
+Facts: the vendors' SDK sources (openai 3.51, anthropic 2.10 ``_error_classes.py``, together 3.1), their error
+pages, and recorded answers, read 2026-11-20.
+
+What may have been billed: an error answer of the vendor itself is not (``billed`` False). It is unknown
+(None) for 408, 502, 504, 520 and 524, which come from something in between that stopped waiting for an
+answer that may have been generated; for other 5xx whose body is no vendor's error object, for the same
+reason; and for an answer that failed the vendor's own schema check after it was generated (Groq's
+``json_validate_failed``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from batcher.domain import FailureClass
+from batcher.providers.base import ProviderError
+from batcher.providers.redaction import redact
+from batcher.providers.retry_after import retry_after_s
+
+_REFUSED_WORDS: Final = frozenset(
+    {
+        "content_filter",
+        "responsibleaipolicyviolation",
+        "content_policy_violation",
+        "invalid_prompt",
+        "flagged_input",
+    }
+)
+_ACCOUNT_WORDS: Final = frozenset(
+    {
+        *(
+            "insufficient_quota",
+            "credit_balance_exhausted",
+            "billing_hard_limit_reached",
+            "billing_not_active",
+        ),
+        *(
+            "organization_spend_limit_exceeded",
+            "project_spend_limit_exceeded",
+            "organization_usage_limit_exceeded",
+        ),
+        *(
+            "enforced_spend_limit_reached",
+            "contract_spend_limit_reached",
+            "billing_error",
+            "account_deactivated",
+        ),
+        *("linked_organization_spend_limit_reached", "linked_organization_billing_unavailable"),
+        *("organization_on_hold", "invalid_api_key", "authentication_error", "permission_error"),
+        *("api_key_invalid", "unauthenticated", "permission_denied", "credit_limit"),
+    }
+)
+_TOO_LONG_WORDS: Final = frozenset(
+    {
+        *("context_length_exceeded", "too_many_tokens", "request_too_large", "exceed_context_size_error"),
+        *("string_above_max_length", "input_too_long"),
+    }
+)
+_OVERLOADED_WORDS: Final = frozenset(
+    {
+        "overloaded_error",
+        "engine_overloaded",
+        "resource_unavailable",
+        "service_unavailable",
+        "model_overloaded",
+    }
+)
+_FAILED_ITS_OWN_CHECK: Final = frozenset({"json_validate_failed", "tool_use_failed"})
+
+_ACCOUNT_SAID: Final = re.compile(
+    r"(incorrect|invalid|expired|missing) api[ _]key|api key (not valid|is invalid|expired)"
+    r"|credit balance is too low|insufficient (credit|balance|fund)|spend(ing)? limit"
+)
+_TOO_LONG_SAID: Final = re.compile(
+    r"context (length|window|size)|prompt is too long|input is too long|too many (input )?tokens"
+    r"|input tokens? (count|exceed)|input token count|number of (input )?tokens exceeds"
+    r"|maximum number of (input )?tokens|max_new_tokens. must be|reduce the length|^request too large"
+)
+_CAPACITY_SAID: Final = re.compile(r"capacity|overloaded|upstream|temporarily unavailable")
+_REFUSED_SAID: Final = re.compile(r"flagged|content (management )?policy|usage policy|moderation")
+_OUTCOME_UNKNOWN: Final = frozenset({408, 502, 504, 520, 524})
+
+
+@dataclass(frozen=True, slots=True)
+class VendorFault:
+    """What an error body says: its words (codes and types, lower case), its message, its best code."""
+
+    words: frozenset[str]
+    message: str
+    code: str
+    is_error_object: bool
+
+
+def classify_answer(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    secrets: Sequence[str] = (),
+    request_id: str = "",
+    now: float | None = None,
+) -> ProviderError:
+    """Turn an answer with an error status into a classified error.
+
+    Args:
+        status: HTTP status, 300 or above.
+        headers: lower-case names.
+        body: as received.
+        secrets: keys that must not appear in the message.
+        request_id: the vendor's id of the call.
+        now: Unix seconds, for tests; by default the answer's ``date``.
+    """
+    text = body.decode("utf-8", "replace")
+    fault = read_fault(body)
+    failure = _class_of(status, fault)
+    failure = _heed_should_retry(failure, headers.get("x-should-retry", ""))
+    billed: bool | None = False
+    gateway = status >= 500 and status not in {503, 529} and not fault.is_error_object
+    if status in _OUTCOME_UNKNOWN or gateway or failure is FailureClass.INVALID_OUTPUT:
+        billed = None
+    waits = failure in {FailureClass.RATE_LIMITED, FailureClass.OVERLOADED, FailureClass.TRANSIENT}
+    return ProviderError(
+        failure,
+        redact(fault.message or f"HTTP {status} with an empty body", secrets),
+        status=status,
+        code=redact(fault.code, secrets, limit=100),
+        retry_after_s=retry_after_s(headers, text, now) if waits else None,
+        billed=billed,
+        headers=rate_headers(headers),
+        request_id=request_id,
+    )
+
+
+def _class_of(status: int, fault: VendorFault) -> FailureClass:
+    words, said = fault.words, fault.message.lower()
+    for matches, failure in (
+        (words & _FAILED_ITS_OWN_CHECK, FailureClass.INVALID_OUTPUT),
+        (
+            words & _REFUSED_WORDS or (status in {400, 403} and _REFUSED_SAID.search(said)),
+            FailureClass.REFUSED,
+        ),
+        (words & _ACCOUNT_WORDS or (status < 500 and _ACCOUNT_SAID.search(said)), FailureClass.ACCOUNT),
+        (words & _TOO_LONG_WORDS, FailureClass.TOO_LONG),
+        (status in {400, 413, 422, 429} and _too_long_by_words(status, said), FailureClass.TOO_LONG),
+        (words & _OVERLOADED_WORDS or status in {503, 529}, FailureClass.OVERLOADED),
+    ):
+        if matches:
+            return failure
+    if status == 429:
+        return FailureClass.OVERLOADED if _CAPACITY_SAID.search(said) else FailureClass.RATE_LIMITED
+    return _by_status(status)
+
+
+def _too_long_by_words(status: int, said: str) -> bool:
+    """Whether the message says so; a 429 counts only where the vendor says that no waiting will help."""
+    found = _TOO_LONG_SAID.search(said)
+    return bool(found) and (status != 429 or said.startswith("request too large"))
+
+
+def _by_status(status: int) -> FailureClass:
+    if status in {401, 402, 403}:
+        return FailureClass.ACCOUNT
+    if status == 413:
+        return FailureClass.TOO_LONG
+    if status in {408, 409, 425, 499} or status >= 500:
+        return FailureClass.TRANSIENT
+    return FailureClass.BAD_REQUEST
+
+
+def _heed_should_retry(failure: FailureClass, should_retry: str) -> FailureClass:
+    """Obey ``x-should-retry``, which overrides the status in the vendors' SDKs."""
+    if should_retry == "true" and failure is FailureClass.BAD_REQUEST:
+        return FailureClass.TRANSIENT
+    if should_retry == "false" and failure is FailureClass.RATE_LIMITED:
+        return FailureClass.ACCOUNT
+    if should_retry == "false" and failure is FailureClass.TRANSIENT:
+        return FailureClass.BAD_REQUEST
+    return failure
+
+
+def read_fault(body: bytes) -> VendorFault:
+    """Read an error body in any vendor's shape; text that is no JSON becomes the message."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return VendorFault(frozenset(), _plain(body.decode("utf-8", "replace")), "", False)
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, dict):
+        return VendorFault(frozenset(), str(value), "", False)
+    inner = value.get("error")
+    error = inner if isinstance(inner, dict) else value
+    metadata = error.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    message = " ".join(
+        part
+        for part in (
+            _first_text(error.get("message"), inner, value.get("detail"), value.get("message")),
+            _first_text(metadata.get("raw")),
+        )
+        if part
+    )
+    details, innererror = error.get("details"), error.get("innererror")
+    codes = [
+        details.get("error_code") if isinstance(details, dict) else None,
+        *(
+            part.get("reason")
+            for part in details or ()
+            if isinstance(details, list) and isinstance(part, dict)
+        ),
+        error.get("code"),
+        error.get("type"),
+        error.get("status"),
+        error.get("error_type"),
+        innererror.get("code") if isinstance(innererror, dict) else None,
+    ]
+    texts = [code for code in codes if isinstance(code, str) and code not in {"error", ""}]
+    is_error = bool(message or texts)
+    return VendorFault(
+        frozenset(text.lower() for text in texts), message, texts[0] if texts else "", is_error
+    )
+
+
+def _first_text(*values: Any) -> str:
+    for value in values:
+        if isinstance(value, str) and value:
+            return value
+        if isinstance(value, list) and value:
+            return orjson.dumps(value).decode()
+    return ""
+
+
+def _plain(text: str) -> str:
+    """A proxy's HTML page as words."""
+    return re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE).strip()
+
+
+def rate_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that the limiter reads: limits, what remains, resets, and how long to wait."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if "ratelimit" in name or name.startswith(("retry-after", "x-tokenlimit"))
+    }

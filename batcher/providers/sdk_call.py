@@ -1,0 +1,222 @@
+"""One call through a vendor SDK's public low-level ``post``, which all three vendors' SDKs share.
+
+The SDK brings authentication, URLs, headers and its aiohttp connection pool; the typed parameters and the
+response model are left out, which halves the CPU time of a call: plain data goes in and comes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+import orjson
+
+from batcher.domain import FailureClass, Usage
+from batcher.providers.base import ChatRequest, Completion, ProviderError
+from batcher.providers.classification import classify_answer, rate_headers
+from batcher.providers.transport_errors import classify_exception, timed_out
+
+CONNECT_TIMEOUT_S: Final = 10.0
+KEEP_ALIVE_S: Final = 4.0
+"""Idle connections are closed before the servers do it (uvicorn and llama.cpp after 5 s), because a POST into
+a connection that is being closed has an unknown outcome, and so stays booked."""
+
+_CHECK_TIMEOUT_S: Final = 15.0
+_REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "cf-ray")
+_NO_OPTIONS: Final[dict[str, Any]] = {}
+
+_Limits = TypeVar("_Limits")
+
+
+class SdkClient(Protocol):
+    """The part of an SDK's async client that is used here."""
+
+    async def post(self, path: str, *, cast_to: Any, content: bytes, options: Any) -> Any:
+        """Send a body as it is and return what ``cast_to`` says."""
+        ...
+
+    async def get(self, path: str, *, cast_to: Any) -> Any:
+        """Fetch a path."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer: its JSON object, lower-case headers, and the vendor's id of the call."""
+
+    value: Mapping[str, Any]
+    headers: Mapping[str, str]
+    request_id: str
+
+
+class SdkProvider:
+    """A vendor account behind an SDK client; subclasses write the body and read the answer."""
+
+    def __init__(
+        self,
+        client: SdkClient,
+        response_type: Any,
+        *,
+        chat_path: str,
+        models_path: str,
+        secrets: tuple[str, ...] = (),
+    ) -> None:
+        self._client = client
+        self._response_type = response_type
+        self._chat_path = chat_path
+        self._models_path = models_path
+        self._secrets = secrets
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Make one call, without retries.
+
+        Raises:
+            ProviderError: for every failure, classified.
+        """
+        content = orjson.dumps(self._body(request))
+        response = await self._guarded(
+            lambda: self._client.post(
+                self._chat_path, cast_to=self._response_type, content=content, options=_NO_OPTIONS
+            ),
+            request.timeout_s,
+        )
+        return self._read(self._answer(response), request)
+
+    async def check(self) -> str:
+        """Ask for the model list; see ``Provider.check``."""
+        response = await self._guarded(
+            lambda: self._client.get(self._models_path, cast_to=self._response_type), _CHECK_TIMEOUT_S
+        )
+        try:
+            value = orjson.loads(response.content)
+        except orjson.JSONDecodeError:
+            raise self._unreadable(response, "the model list is not JSON") from None
+        models = value if isinstance(value, list) else value.get("data") if isinstance(value, dict) else None
+        return f"{len(models)} models" if isinstance(models, list) else "reachable"
+
+    async def aclose(self) -> None:
+        """Close the client."""
+        await self._client.close()
+
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _read(self, answer: Answer, request: ChatRequest) -> Completion:
+        raise NotImplementedError
+
+    async def _guarded(self, send: Callable[[], Any], timeout_s: float) -> Any:
+        """Send within the time, and classify whatever goes wrong."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await send()
+        except TimeoutError:
+            raise timed_out(timeout_s) from None
+        except Exception as error:  # noqa: BLE001 - money may have been spent: every failure must be classified
+            response = getattr(error, "response", None)
+            if response is None:
+                raise classify_exception(error, self._secrets) from None
+            headers = _lower(response.headers)
+            raise classify_answer(
+                response.status_code,
+                headers,
+                response.content,
+                secrets=self._secrets,
+                request_id=_request_id(headers),
+            ) from None
+
+    def _answer(self, response: Any) -> Answer:
+        try:
+            value = orjson.loads(response.content)
+        except orjson.JSONDecodeError:
+            raise self._unreadable(response, "the answer is not JSON") from None
+        if not isinstance(value, dict):
+            raise self._unreadable(response, "the answer is no JSON object")
+        headers = _lower(response.headers)
+        return Answer(value, headers, _request_id(headers) or str(value.get("id") or ""))
+
+    def _unreadable(self, response: Any, what: str) -> ProviderError:
+        """A 200 that cannot be read: the call may well have been billed."""
+        headers = _lower(response.headers)
+        shown = classify_answer(
+            response.status_code, headers, response.content, secrets=self._secrets
+        ).message
+        return ProviderError(
+            FailureClass.UNKNOWN_OUTCOME,
+            f"HTTP {response.status_code}, but {what}: {shown}"[:500],
+            status=response.status_code,
+            billed=None,
+            headers=rate_headers(headers),
+            request_id=_request_id(headers),
+        )
+
+
+def misshapen(answer: Answer, what: str, secrets: tuple[str, ...]) -> ProviderError:
+    """The error of a 200 that is no completion. OpenRouter sends errors so, with their status inside."""
+    error = answer.value.get("error")
+    status = error.get("code") if isinstance(error, dict) else None
+    if isinstance(status, int) and 400 <= status < 600:
+        inner = classify_answer(
+            status,
+            answer.headers,
+            orjson.dumps(answer.value),
+            secrets=secrets,
+            request_id=answer.request_id,
+        )
+        if status >= 500:
+            inner.billed = None
+        return inner
+    shown = classify_answer(200, {}, orjson.dumps(answer.value), secrets=secrets).message
+    return ProviderError(
+        FailureClass.UNKNOWN_OUTCOME,
+        f"HTTP 200, but {what}: {shown}"[:500],
+        status=200,
+        billed=None,
+        headers=rate_headers(answer.headers),
+        request_id=answer.request_id,
+    )
+
+
+def with_extra(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a model's own fields over the usual ones: None removes a field, an object is merged into one."""
+    for name, value in extra.items():
+        if value is None:
+            body.pop(name, None)
+        elif isinstance(value, Mapping) and isinstance(body.get(name), dict):
+            body[name] = {**body[name], **value}
+        else:
+            body[name] = value
+    return body
+
+
+def count(value: Any) -> int:
+    """A token count out of an answer: never negative, 0 for what is not a number."""
+    return max(0, int(value)) if isinstance(value, int | float) else 0
+
+
+def checked_usage(*, inputs: int, cached: int, written: int, outputs: int, reasoning: int) -> Usage:
+    """A ``Usage`` whose parts are never more than the whole."""
+    cached = min(cached, inputs)
+    return Usage(inputs, cached, min(written, inputs - cached), outputs, min(reasoning, outputs))
+
+
+def pool_limits(limits_type: Callable[..., _Limits], max_connections: int) -> _Limits:
+    """A connection pool for this many calls in flight, in the SDK's own httpx."""
+    return limits_type(
+        max_connections=max_connections,
+        max_keepalive_connections=max_connections,
+        keepalive_expiry=KEEP_ALIVE_S,
+    )
+
+
+def _lower(headers: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    return next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), "")

@@ -1,0 +1,54 @@
+"""Failures without an answer: what certainly never left this machine, and what may have been generated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import aiohttp
+
+from batcher.domain import FailureClass
+from batcher.providers.base import ProviderError
+from batcher.providers.redaction import redact
+
+_NEVER_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientProxyConnectionError,
+    aiohttp.ClientHttpProxyError,
+)
+"""Refused, unresolvable, unreachable, connect timeout, a proxy or a certificate that says no."""
+
+
+def classify_exception(error: BaseException, secrets: Sequence[str] = ()) -> ProviderError:
+    """Turn an exception of an SDK or its transport into a classified error.
+
+    The SDKs' own exceptions do not tell "before" from "after": their aiohttp transport calls a disconnect
+    after the request left a connect timeout (httpx-aiohttp 0.2, ``AIOHTTP_EXC_MAP``). So the chain of causes
+    is searched for aiohttp's. Anything not known to have happened before sending counts as sent.
+    """
+    chain = list(_causes(error))
+    told = next((cause for cause in chain if isinstance(cause, aiohttp.ClientError)), chain[-1])
+    message = redact(str(told) or type(told).__name__, secrets)
+    if any(isinstance(cause, aiohttp.InvalidURL) or "Protocol" in type(cause).__name__ for cause in chain):
+        return ProviderError(FailureClass.BAD_REQUEST, f"The base_url is not a web address: {message}")
+    if any(isinstance(cause, _NEVER_SENT) for cause in chain):
+        return ProviderError(FailureClass.TRANSIENT, f"No connection: {message}", billed=False)
+    return ProviderError(
+        FailureClass.UNKNOWN_OUTCOME,
+        f"The connection broke after the request was sent: {message}",
+        billed=None,
+    )
+
+
+def timed_out(timeout_s: float) -> ProviderError:
+    """The error of a call that got no whole answer in time."""
+    return ProviderError(FailureClass.UNKNOWN_OUTCOME, f"No whole answer within {timeout_s:g} s", billed=None)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)

@@ -1,0 +1,1 @@
+"""Quality: scoring answers whose right one is known, and what the scores say."""

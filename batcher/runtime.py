@@ -1,0 +1,124 @@
+"""The composition root: turns Settings into the parts that work together. It decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from batcher.settings import Settings
+
+if TYPE_CHECKING:
+    from batcher.budget.ledger import Ledger
+    from batcher.catalog.models import Catalog, Model
+    from batcher.engine.engine import Engine
+    from batcher.limits.base import Limiter
+    from batcher.providers.base import Provider
+    from batcher.providers.local.options import LocalOptions
+    from batcher.store.database import Store
+    from batcher.tasks.definition import Task
+    from batcher.tasks.spec import TaskSpec
+
+
+class Runtime:
+    """Store, ledger, catalogue, limiter and providers of one process, each made on first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._providers: dict[str, Provider] = {}
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, at the schema of this version."""
+        from batcher.store.database import Store
+        from batcher.store.schema import ensure_schema
+
+        store = Store(self.settings.store_url())
+        ensure_schema(store)
+        return store
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The store's books."""
+        from batcher.budget.ledger import Ledger
+
+        return Ledger(self.store, self.settings.time_zone)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """Models, tiers and providers in force."""
+        from batcher.catalog.models import load_catalog
+
+        return load_catalog(self.settings)
+
+    @cached_property
+    def limiter(self) -> Limiter:
+        """This process's rate limiter."""
+        from batcher.limits.clock import SystemClock
+        from batcher.limits.memory import MemoryLimiter
+
+        return MemoryLimiter(
+            {name: model.limits for name, model in self.catalog.models.items()}, SystemClock()
+        )
+
+    def is_usable(self, model: Model) -> bool:
+        """Whether the model's provider has a key, or needs none and is set up."""
+        info = self.catalog.providers[model.provider]
+        return info.api_key_env is None or self.settings.secret(info.api_key_env) is not None
+
+    def provider(self, name: str) -> Provider:
+        """The pooled client of a provider; made once per process."""
+        if name not in self._providers:
+            from batcher.providers.factory import build_provider
+
+            info = self.catalog.providers[name]
+            self._providers[name] = build_provider(
+                info,
+                self.settings.secret(info.api_key_env) if info.api_key_env else None,
+                self.settings.secret(info.base_url_env) if info.base_url_env else None,
+                max_connections=self.settings.concurrency,
+                local=self._local_options() if info.kind == "local" else None,
+            )
+        return self._providers[name]
+
+    def _local_options(self) -> LocalOptions:
+        from batcher.providers.local.options import local_options
+
+        contexts = {model.id: model.context for model in self.catalog.models.values() if self._is_local(model)}
+        return local_options(self.settings, contexts)
+
+    def _is_local(self, model: Model) -> bool:
+        return self.catalog.providers[model.provider].kind == "local"
+
+    def engine(self) -> Engine:
+        """A new engine on this runtime's parts."""
+        from batcher.engine.engine import Engine, EngineOptions
+        from batcher.engine.lane import LaneFactory
+        from batcher.engine.policy import RetryLimits
+
+        settings = self.settings
+        lanes = LaneFactory(
+            self.catalog, self.provider, self.is_usable, self.find_task, timeout_s=settings.call_timeout_s
+        )
+        options = EngineOptions(
+            concurrency=settings.concurrency,
+            chunk_items=settings.chunk_items,
+            lease_s=settings.lease_s,
+            retry=RetryLimits(settings.max_attempts, settings.max_elapsed_s),
+        )
+        return Engine(self.store, self.ledger, lanes, self.limiter, options)
+
+    def find_task(self, spec: TaskSpec) -> Task | None:
+        """The code of a stored task, if it is here and still the same; its own validators then run too."""
+        from batcher.errors import TaskError
+        from batcher.tasks.registry import load_task
+
+        try:
+            return load_task(spec.ref)
+        except TaskError:
+            return None
+
+    async def aclose(self) -> None:
+        """Close the providers' clients and what was started for them."""
+        providers, self._providers = list(self._providers.values()), {}
+        await asyncio.gather(*(provider.aclose() for provider in providers))

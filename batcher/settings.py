@@ -1,0 +1,214 @@
+"""The only reader of the environment and of ``batcher.toml``.
+
+Order, strongest first: command-line overrides, ``BATCHER_*`` variables, the TOML file, the defaults below.
+The TOML file is the one that ``--config`` or ``BATCHER_CONFIG`` names, else ``batcher.toml`` in the working
+folder, else ``batcher.toml`` in ``BATCHER_HOME``.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from batcher.errors import ConfigurationError
+
+
+class ProviderSettings(BaseModel):
+    """A ``[providers.NAME]`` table: an endpoint to add, or fields of a built-in one to change."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["openai", "anthropic", "together", "local"] | None = Field(
+        None, description="Which SDK speaks to it. Default for a new provider: openai (any compatible API)."
+    )
+    base_url: str | None = Field(None, description="Where it answers, e.g. http://gpu1:8000/v1")
+    api_key_env: str | None = Field(
+        None, description="The environment variable that holds the key; '' if the endpoint needs none."
+    )
+    output_limit_field: Literal["max_tokens", "max_completion_tokens"] | None = Field(
+        None, description="How it spells the output limit. Default for a new provider: max_tokens."
+    )
+
+
+class ModelSettings(BaseModel):
+    """A ``[models.NAME]`` table: a model to add, or fields of a built-in one to change.
+
+    Prices are dollars per million tokens.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: str | None = Field(None, description="A provider's name.")
+    id: str | None = Field(None, description="The vendor's pinned model id.")
+    input: float | str | None = Field(None, description="Dollars per million input tokens.")
+    output: float | str | None = Field(None, description="Dollars per million output tokens.")
+    cached_input: float | str | None = Field(None, description="Dollars per million cached input tokens.")
+    cache_write: float | str | None = Field(None, description="Dollars per million tokens written to cache.")
+    batch_percent: int | None = Field(None, ge=0, le=100, description="What a Batch API charges of the list.")
+    context: int | None = Field(None, gt=0, description="Context window, tokens.")
+    practical_context: int | None = Field(None, gt=0, description="Longer documents are split here, tokens.")
+    max_output: int | None = Field(None, gt=0, description="Most output tokens the model allows.")
+    abilities: list[Literal["schema", "vision", "batch", "logprobs"]] | None = Field(
+        None, description="What its API can do."
+    )
+    image_tokens: int | None = Field(None, gt=0, description="Most tokens that one image can cost.")
+    rpm: int | None = Field(None, gt=0, description="Requests per minute that your account allows.")
+    tpm: int | None = Field(None, gt=0, description="Tokens per minute that your account allows.")
+    rpd: int | None = Field(None, gt=0, description="Requests per day that your account allows.")
+    concurrency: int | None = Field(None, gt=0, description="Calls in flight at most.")
+    data: str | None = Field(None, description="Where document text goes, in words.")
+    source: str | None = Field(None, description="Where the prices were read.")
+    as_of: str | None = Field(None, description="When, YYYY-MM-DD.")
+    extra: dict[str, Any] | None = Field(None, description="Further request body fields for this model.")
+
+
+class Settings(BaseSettings):
+    """Everything a user can set. ``docs/configuration.md`` is generated from this class."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BATCHER_", extra="forbid", nested_model_default_partial_update=True
+    )
+
+    home: Path = Field(
+        default_factory=lambda: default_home(),  # noqa: PLW0108 - defined below
+        description="Folder of the store and of model weights. Default: the user's data folder.",
+    )
+    database_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of the store. Default: SQLite at HOME/batcher.db."
+    )
+    broker_url: SecretStr | None = Field(
+        None, description="Celery broker URL. Unset: submit runs the work itself."
+    )
+    env_file: Path | None = Field(None, description="A file of NAME=value lines to read keys from.")
+    time_zone: str = Field(
+        "UTC", description="IANA zone whose calendar day the daily cap counts, e.g. Europe/Berlin."
+    )
+    concurrency: int = Field(64, ge=1, le=10_000, description="Calls in flight at most, per process.")
+    chunk_items: int = Field(32, ge=1, le=10_000, description="Items that a worker leases at a time.")
+    lease_s: float = Field(
+        60, ge=1, description="Seconds after which an unrenewed lease is given to another."
+    )
+    call_timeout_s: float = Field(120, gt=0, description="Wall-clock limit of one call, seconds.")
+    max_attempts: int = Field(6, ge=1, le=100, description="Calls for one item at most, per rung.")
+    max_elapsed_s: float = Field(3600, gt=0, description="Seconds after which an item is no longer retried.")
+    max_file_mb: float = Field(20, gt=0, description="Larger files are rejected, megabytes.")
+    confirm_above_usd: float = Field(1.0, ge=0, description="submit asks before it may spend more than this.")
+    tiers: dict[str, list[str]] = Field(
+        default_factory=dict, description="[tiers] NAME = [models], first choice first."
+    )
+    providers: dict[str, ProviderSettings] = Field(
+        default_factory=dict, description="[providers.NAME] tables."
+    )
+    models: dict[str, ModelSettings] = Field(default_factory=dict, description="[models.NAME] tables.")
+    local_models: dict[str, str] = Field(
+        default_factory=dict, description="[local_models] NAME = path of a GGUF file for the local tier."
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        from zoneinfo import ZoneInfo
+
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"{value!r} is not an IANA time zone, like Europe/Berlin") from error
+        return value
+
+    def store_url(self) -> str:
+        """The SQLAlchemy URL of the store, password included: never log it."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.home / 'batcher.db'}"
+
+    def secret(self, name: str) -> str | None:
+        """The value of an environment variable, or of its line in ``env_file``; None if unset or empty."""
+        value = os.environ.get(name)
+        if not value and self.env_file is not None:
+            value = _read_env_file(self.env_file).get(name)
+        return value or None
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings.
+
+    Args:
+        config: the TOML file to read; None searches (see the module's docstring).
+        overrides: fields set on the command line; None values are ignored.
+
+    Raises:
+        ConfigurationError: if the file is missing, is not TOML, or a value does not fit.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    path = config or find_config(given.get("home"))
+    toml = _read_toml(path) if path else {}
+
+    class _WithFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - passed by name
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, toml)
+
+    try:
+        return _WithFile(**given)
+    except ValidationError as error:
+        raise ConfigurationError(_describe(error, path)) from None
+
+
+def find_config(home: Path | str | None = None) -> Path | None:
+    """The TOML file in force, or None."""
+    named = os.environ.get("BATCHER_CONFIG")
+    if named:
+        return Path(named)
+    for folder in (Path.cwd(), Path(home or os.environ.get("BATCHER_HOME") or default_home())):
+        if (folder / "batcher.toml").is_file():
+            return folder / "batcher.toml"
+    return None
+
+
+def default_home() -> Path:
+    """The user's data folder for batcher (``XDG_DATA_HOME`` is honoured)."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "batcher"
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"Cannot read {path}: {error.strerror}. Write one with: batcher init"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from error
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    from dotenv import dotenv_values
+
+    if not path.is_file():
+        raise ConfigurationError(f"The env_file {path} does not exist. Create it or unset BATCHER_ENV_FILE")
+    return {name: value for name, value in dotenv_values(path).items() if value}
+
+
+def _describe(error: ValidationError, path: Path | None) -> str:
+    """Name the setting and what is wrong with it; values are left out, because they may be secrets."""
+    lines = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+    where = f"in {path} or in BATCHER_* variables" if path else "in BATCHER_* variables"
+    return f"Settings {where} do not fit:\n  " + "\n  ".join(lines)

@@ -1,0 +1,374 @@
+"""Attempts and what they lead to: the statements of a group commit, each for many rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
+
+from batcher.domain import (
+    ATTEMPT_TRANSITIONS,
+    ITEM_TRANSITIONS,
+    LEASE_TRANSITIONS,
+    AttemptState,
+    ItemStatus,
+    LeaseState,
+    Prices,
+    Purpose,
+    Usage,
+)
+from batcher.store.database import insert_into
+from batcher.store.tables import attempts, items, leases, results
+from batcher.store.transitions import sources_of
+
+SEQUENCE_BITS: Final = 20
+"""An attempt's id is its lease's id shifted by this, plus a sequence number within the lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """A call about to leave. ``reserved_nusd`` is its worst case, ``prices`` what it will be charged at."""
+
+    id: int
+    item_id: int
+    job_id: int
+    lease_id: int
+    purpose: Purpose
+    part: int
+    tier: str
+    model: str
+    provider: str
+    day: str
+    reserved_nusd: int
+    prices: Prices
+    sent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of an attempt. ``state`` is settled, or unknown with the worst case as its cost."""
+
+    attempt_id: int
+    state: AttemptState
+    cost_nusd: int
+    outcome: str
+    usage: Usage = field(default_factory=Usage)
+    status_code: int | None = None
+    error: str | None = None
+    request_id: str = ""
+    latency_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An attempt that a settlement was applied to: what the ledger needs to move its money."""
+
+    job_id: int
+    day: str
+    before: AttemptState
+    reserved_nusd: int
+    cost_nusd: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewResult:
+    """A valid answer. ``output`` is JSON text; its id is the attempt's."""
+
+    attempt_id: int
+    result_key: bytes
+    model: str
+    refresh_key: int
+    tier: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemChange:
+    """What a leased item becomes.
+
+    Attributes:
+        lease_id: the fencing token: nothing happens if the item is no longer under this lease.
+        status: pending (given back, or climbing to ``tier``), done or failed.
+        ready_at: when a pending item may be tried again, Unix seconds.
+        model: whose result for ``result_key`` it takes, when done.
+    """
+
+    item_id: int
+    job_id: int
+    lease_id: int
+    result_key: bytes
+    accepts_key: int
+    refresh_key: int
+    status: ItemStatus
+    tier: str
+    ready_at: float = 0.0
+    model: str | None = None
+    error_class: str | None = None
+    error: str | None = None
+
+
+def insert_attempts(connection: Connection, new: Sequence[NewAttempt]) -> None:
+    """Mark attempts as sending."""
+    connection.execute(insert(attempts), [_attempt_row(attempt) for attempt in new])
+
+
+def settle_attempts(connection: Connection, settlements: Sequence[Settlement]) -> list[Settled]:
+    """Settle attempts, those that are not settled yet.
+
+    One that was given up as unknown when its lease was lost is settled late, with the truth in place of the
+    worst case.
+    """
+    ids = [settlement.attempt_id for settlement in settlements]
+    found = {row.id: row for row in connection.execute(_OPEN_ATTEMPTS, {"b_ids": ids})}
+    rows, settled = [], []
+    for settlement in settlements:
+        row = found[settlement.attempt_id]
+        before = AttemptState(row.state)
+        if settlement.state not in ATTEMPT_TRANSITIONS[before]:
+            continue
+        rows.append(_settlement_row(settlement))
+        settled.append(Settled(row.job_id, row.day, before, row.reserved_nusd, settlement.cost_nusd))
+    if rows:
+        connection.execute(_SETTLE, rows)
+    return settled
+
+
+def insert_results(connection: Connection, new: Sequence[NewResult], now: float) -> None:
+    """Store answers; a key that has one from the same model keeps it."""
+    rows = [
+        {
+            "id": result.attempt_id,
+            "result_key": result.result_key,
+            "model": result.model,
+            "refresh_job_id": result.refresh_key,
+            "tier": result.tier,
+            "output": result.output,
+            "created_at": now,
+        }
+        for result in new
+    ]
+    connection.execute(insert_into(connection, results).on_conflict_do_nothing(), rows)
+
+
+def change_items(connection: Connection, changes: Sequence[ItemChange]) -> None:
+    """Move leased items on. Those lost with their lease are done late, if they have no answer yet."""
+    finished = [change for change in changes if change.status is ItemStatus.DONE]
+    others = [change for change in changes if change.status is not ItemStatus.DONE]
+    if finished:
+        rows = [_answer_row(change) for change in finished]
+        changed = connection.execute(_FINISH, rows)
+        if changed.rowcount != len(rows):
+            connection.execute(_FINISH_LATE, rows)
+        connection.execute(_FINISH_TWINS, rows)
+    if others:
+        rows = [_change_row(change) for change in others]
+        connection.execute(_CHANGE, rows)
+        told = [row for row, change in zip(rows, others, strict=True) if _concerns_twins(change)]
+        if told:
+            connection.execute(_CHANGE_TWINS, told)
+
+
+def close_leases(connection: Connection, lease_ids: Sequence[int]) -> list[tuple[int, str, int]]:
+    """Close finished chunks; returns job, day and unused reservation of each that was still active."""
+    active = connection.execute(_OPEN_LEASES, {"b_ids": lease_ids}).all()
+    if active:
+        connection.execute(_CLOSE, {"b_ids": [row.id for row in active]})
+    return [(row.job_id, row.day, row.reserved_nusd) for row in active]
+
+
+def _concerns_twins(change: ItemChange) -> bool:
+    """Whether other items with the same content go the same way: a failure or a climb, not a hand-back."""
+    return change.status is ItemStatus.FAILED or change.error_class is not None
+
+
+def _attempt_row(new: NewAttempt) -> dict[str, Any]:
+    return {
+        "id": new.id,
+        "item_id": new.item_id,
+        "job_id": new.job_id,
+        "lease_id": new.lease_id,
+        "purpose": new.purpose.value,
+        "part": new.part,
+        "tier": new.tier,
+        "model": new.model,
+        "provider": new.provider,
+        "state": AttemptState.SENDING.value,
+        "day": new.day,
+        "reserved_nusd": new.reserved_nusd,
+        "cost_nusd": 0,
+        "price_input_nusd": new.prices.input_nusd,
+        "price_output_nusd": new.prices.output_nusd,
+        "price_cached_nusd": new.prices.cached_nusd,
+        "price_cache_write_nusd": new.prices.cache_write_nusd,
+        "input_tokens": 0,
+        "cached_tokens": 0,
+        "cache_write_tokens": 0,
+        "output_tokens": 0,
+        "reasoning_tokens": 0,
+        "sent_at": new.sent_at,
+    }
+
+
+def _settlement_row(settlement: Settlement) -> dict[str, Any]:
+    usage = settlement.usage
+    return {
+        "b_id": settlement.attempt_id,
+        "state": settlement.state.value,
+        "cost_nusd": settlement.cost_nusd,
+        "outcome": settlement.outcome,
+        "status_code": settlement.status_code,
+        "error": settlement.error,
+        "request_id": settlement.request_id,
+        "latency_s": settlement.latency_s,
+        "input_tokens": usage.input_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+    }
+
+
+def _answer_row(change: ItemChange) -> dict[str, Any]:
+    return {
+        "b_id": change.item_id,
+        "b_lease": change.lease_id,
+        "b_key": change.result_key,
+        "b_accepts": change.accepts_key,
+        "b_model": change.model,
+        "b_refresh": change.refresh_key,
+    }
+
+
+def _change_row(change: ItemChange) -> dict[str, Any]:
+    return {
+        "b_id": change.item_id,
+        "b_job": change.job_id,
+        "b_lease": change.lease_id,
+        "b_key": change.result_key,
+        "b_accepts": change.accepts_key,
+        "b_status": change.status.value,
+        "b_tier": change.tier,
+        "b_ready": change.ready_at,
+        "b_class": change.error_class,
+        "b_error": change.error,
+    }
+
+
+# The statements of a group commit are built once: building one costs more than running it. FOR UPDATE is left
+# out of them by SQLAlchemy where the database is SQLite, which locks as a whole.
+
+_OPEN_ATTEMPTS: Final = (
+    select(attempts.c.id, attempts.c.job_id, attempts.c.day, attempts.c.state, attempts.c.reserved_nusd)
+    .where(attempts.c.id.in_(bindparam("b_ids", expanding=True)))
+    .with_for_update()
+)
+
+_OPEN_LEASES: Final = (
+    select(leases.c.id, leases.c.job_id, leases.c.day, leases.c.reserved_nusd)
+    .where(
+        leases.c.id.in_(bindparam("b_ids", expanding=True)),
+        leases.c.state.in_(sources_of(LEASE_TRANSITIONS, LeaseState.CLOSED)),
+    )
+    .with_for_update()
+)
+
+_CLOSE: Final = (
+    update(leases)
+    .where(leases.c.id.in_(bindparam("b_ids", expanding=True)))
+    .values(state=LeaseState.CLOSED.value, reserved_nusd=0)
+)
+
+_SETTLE: Final = (
+    update(attempts)
+    .where(attempts.c.id == bindparam("b_id"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in (
+                "state",
+                "cost_nusd",
+                "outcome",
+                "status_code",
+                "error",
+                "request_id",
+                "latency_s",
+                "input_tokens",
+                "cached_tokens",
+                "cache_write_tokens",
+                "output_tokens",
+                "reasoning_tokens",
+            )
+        }
+    )
+)
+
+_RESULT_ID: Final = (
+    select(results.c.id)
+    .where(
+        results.c.result_key == bindparam("b_key"),
+        results.c.model == bindparam("b_model"),
+        results.c.refresh_job_id == bindparam("b_refresh"),
+    )
+    .scalar_subquery()
+)
+
+_LEASED: Final = (
+    items.c.id == bindparam("b_id"),
+    items.c.lease_id == bindparam("b_lease"),
+    items.c.status == ItemStatus.LEASED.value,
+)
+
+_DONE_FROM: Final = sources_of(ITEM_TRANSITIONS, ItemStatus.DONE)
+
+_FINISH: Final = (
+    update(items)
+    .where(*_LEASED)
+    .values(status=ItemStatus.DONE.value, lease_id=None, result_id=_RESULT_ID, error_class=None, error=None)
+)
+
+_FINISH_LATE: Final = (
+    update(items)
+    .where(items.c.id == bindparam("b_id"), or_(*(items.c.status == status for status in _DONE_FROM)))
+    .values(status=ItemStatus.DONE.value, lease_id=None, result_id=_RESULT_ID, error_class=None, error=None)
+)
+
+_FINISH_TWINS: Final = (
+    update(items)
+    .where(
+        items.c.result_key == bindparam("b_key"),
+        items.c.accepts_key == bindparam("b_accepts"),
+        items.c.status == ItemStatus.PENDING.value,
+    )
+    .values(status=ItemStatus.DONE.value, reused=True, result_id=_RESULT_ID)
+)
+
+_CHANGE: Final = (
+    update(items)
+    .where(*_LEASED)
+    .values(
+        status=bindparam("b_status"),
+        tier=bindparam("b_tier"),
+        ready_at=bindparam("b_ready"),
+        lease_id=None,
+        error_class=bindparam("b_class"),
+        error=bindparam("b_error"),
+    )
+)
+
+_CHANGE_TWINS: Final = (
+    update(items)
+    .where(
+        items.c.job_id == bindparam("b_job"),
+        items.c.result_key == bindparam("b_key"),
+        items.c.accepts_key == bindparam("b_accepts"),
+        items.c.status == ItemStatus.PENDING.value,
+    )
+    .values(
+        status=bindparam("b_status"),
+        tier=bindparam("b_tier"),
+        error_class=bindparam("b_class"),
+        error=bindparam("b_error"),
+    )
+)

@@ -1,0 +1,325 @@
+"""Jobs: creating, finding, changing state, counting what they hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, case, exists, func, insert, not_, select, update
+
+from batcher.domain import ITEM_TRANSITIONS, JOB_TRANSITIONS, ItemStatus, JobState
+from batcher.errors import UsageError
+from batcher.store.tables import documents, items, jobs
+from batcher.store.transitions import sources_of
+
+UNFINISHED = (JobState.INGESTING, JobState.RUNNING, JobState.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What ``submit`` asks for. Lists are names, dearest last; ``spec`` is a TaskSpec as JSON.
+
+    ``source_options`` is JSON: how ``paths`` are read, so that an ingestion that was killed can be finished.
+    """
+
+    corpus_key: bytes
+    task: str
+    paths: Sequence[str]
+    source_options: str
+    spec: str
+    tier: str
+    pinned_model: str | None
+    ladder: Sequence[str]
+    accepts: Sequence[str]
+    refresh: bool
+    max_cost_nusd: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One submission, as stored."""
+
+    id: int
+    task: str
+    paths: tuple[str, ...]
+    source_options: str
+    spec: str
+    tier: str
+    pinned_model: str | None
+    ladder: tuple[str, ...]
+    accepts: tuple[str, ...]
+    refresh: bool
+    state: JobState
+    reason: str | None
+    resume_at: float | None
+    max_cost_nusd: int | None
+    waiting_reason: str | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+    @property
+    def refresh_key(self) -> int:
+        """What tells this job's results apart: its own id under ``--refresh``, else 0."""
+        return self.id if self.refresh else 0
+
+
+def create_job(connection: Connection, new: NewJob, now: float) -> Job:
+    """Store a job in state ``ingesting``."""
+    values = {
+        "corpus_key": new.corpus_key,
+        "task": new.task,
+        "paths": json.dumps(list(new.paths)),
+        "source_options": new.source_options,
+        "spec": new.spec,
+        "tier": new.tier,
+        "pinned_model": new.pinned_model,
+        "ladder": json.dumps(list(new.ladder)),
+        "accepts": json.dumps(list(new.accepts)),
+        "refresh": new.refresh,
+        "state": JobState.INGESTING.value,
+        "max_cost_nusd": new.max_cost_nusd,
+        "created_at": now,
+    }
+    job_id = connection.execute(insert(jobs).values(values).returning(jobs.c.id)).scalar_one()
+    return get_job(connection, job_id)
+
+
+def get_job(connection: Connection, job_id: int) -> Job:
+    """One job.
+
+    Raises:
+        UsageError: if there is no such job.
+    """
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    if row is None:
+        raise UsageError(f"There is no job {job_id} in this store. List them with: batcher jobs")
+    return _job(row)
+
+
+def find_unfinished(connection: Connection, corpus_key: bytes) -> Job | None:
+    """The newest unfinished job of the same paths, task and parameters."""
+    states = [state.value for state in UNFINISHED]
+    query = (
+        select(jobs)
+        .where(jobs.c.corpus_key == corpus_key, jobs.c.state.in_(states))
+        .order_by(jobs.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _job(row)
+
+
+def list_jobs(
+    connection: Connection, states: Iterable[JobState] | None = None, limit: int | None = None
+) -> list[Job]:
+    """Jobs, newest first."""
+    query: Select[Any] = select(jobs).order_by(jobs.c.id.desc())
+    if states is not None:
+        query = query.where(jobs.c.state.in_([state.value for state in states]))
+    if limit is not None:
+        query = query.limit(limit)
+    return [_job(row) for row in connection.execute(query)]
+
+
+def list_job_ids(connection: Connection, state: JobState, only: Sequence[int] | None = None) -> list[int]:
+    """Ids of the jobs in a state, oldest first."""
+    query = select(jobs.c.id).where(jobs.c.state == state.value).order_by(jobs.c.id)
+    if only is not None:
+        query = query.where(jobs.c.id.in_(only))
+    return list(connection.execute(query).scalars())
+
+
+def set_state(
+    connection: Connection,
+    job_id: int,
+    target: JobState,
+    now: float,
+    *,
+    reason: str | None = None,
+    resume_at: float | None = None,
+    only: Iterable[JobState] | None = None,
+) -> bool:
+    """Change a job's state if its present one allows it.
+
+    Args:
+        connection: a write transaction.
+        job_id: the job.
+        target: the state to reach.
+        now: Unix seconds.
+        reason: why it is paused; cleared otherwise.
+        resume_at: when a paused job may go on by itself, Unix seconds.
+        only: change it only from these states.
+
+    Returns:
+        Whether the state changed.
+    """
+    values: dict[str, Any] = {
+        "state": target.value,
+        "reason": reason,
+        "resume_at": resume_at,
+        "waiting_reason": None,
+    }
+    if target is JobState.RUNNING:
+        values["started_at"] = func.coalesce(jobs.c.started_at, now)
+    values["finished_at"] = now if target in {JobState.DONE, JobState.CANCELLED} else None
+    allowed = sources_of(JOB_TRANSITIONS, target, only)
+    changed = connection.execute(
+        update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(allowed)).values(values)
+    )
+    return changed.rowcount == 1
+
+
+def set_pause_reason(connection: Connection, job_id: int, reason: str) -> bool:
+    """Give a paused job another reason, and no time to go on by itself; whether it is paused."""
+    changed = connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.state == JobState.PAUSED.value)
+        .values(reason=reason, resume_at=None)
+    )
+    return changed.rowcount == 1
+
+
+def set_waiting(connection: Connection, job_id: int, reason: str | None) -> None:
+    """Tell readers in other processes what the job waits for."""
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(waiting_reason=reason))
+
+
+def finish_if_complete(connection: Connection, job_id: int, now: float) -> bool:
+    """Mark a running job done when none of its items is pending or leased."""
+    open_items = exists().where(
+        items.c.job_id == job_id, items.c.status.in_([ItemStatus.PENDING.value, ItemStatus.LEASED.value])
+    )
+    done = connection.execute(
+        update(jobs)
+        .where(and_(jobs.c.id == job_id, jobs.c.state == JobState.RUNNING.value, not_(open_items)))
+        .values(state=JobState.DONE.value, finished_at=now, reason=None, resume_at=None, waiting_reason=None)
+    )
+    return done.rowcount == 1
+
+
+def cancel_pending(connection: Connection, job_id: int) -> int:
+    """Cancel a job's items that no worker holds; returns how many."""
+    changed = connection.execute(
+        update(items)
+        .where(items.c.job_id == job_id, items.c.status == ItemStatus.PENDING.value)
+        .values(status=_checked(ItemStatus.PENDING, ItemStatus.CANCELLED))
+    )
+    return changed.rowcount
+
+
+def cancel_leftovers(connection: Connection) -> int:
+    """Cancel what workers gave back to jobs that were cancelled in the meantime; returns how many."""
+    cancelled = select(jobs.c.id).where(jobs.c.state == JobState.CANCELLED.value)
+    changed = connection.execute(
+        update(items)
+        .where(items.c.job_id.in_(cancelled), items.c.status == ItemStatus.PENDING.value)
+        .values(status=_checked(ItemStatus.PENDING, ItemStatus.CANCELLED))
+    )
+    return changed.rowcount
+
+
+def retry_failed(
+    connection: Connection, job_id: int, failure: str | None, tier: str, image_tier: str | None = None
+) -> int:
+    """Bring failed items of one class, or of all, back to pending on the tier where they started.
+
+    Args:
+        connection: a write transaction.
+        job_id: the job.
+        failure: a failure class, or None for all.
+        tier: where documents of text start.
+        image_tier: where documents of images start; None: on ``tier`` too.
+    """
+    start: Any = tier
+    if image_tier is not None:
+        with_images = select(documents.c.hash).where(documents.c.image_count > 0)
+        start = case((items.c.document_hash.in_(with_images), image_tier), else_=tier)
+    query = update(items).where(items.c.job_id == job_id, items.c.status == ItemStatus.FAILED.value)
+    if failure is not None:
+        query = query.where(items.c.error_class == failure)
+    changed = connection.execute(
+        query.values(
+            status=_checked(ItemStatus.FAILED, ItemStatus.PENDING),
+            tier=start,
+            ready_at=0.0,
+            error_class=None,
+            error=None,
+        )
+    )
+    return changed.rowcount
+
+
+def wake_pending(connection: Connection, job_id: int) -> int:
+    """Let a job's items that were put off be tried at once; returns how many."""
+    changed = connection.execute(
+        update(items)
+        .where(items.c.job_id == job_id, items.c.status == ItemStatus.PENDING.value, items.c.ready_at > 0)
+        .values(ready_at=0.0)
+    )
+    return changed.rowcount
+
+
+def count_items(connection: Connection, job_id: int) -> dict[ItemStatus, int]:
+    """How many of a job's items stand where; every status is there, also with 0."""
+    return count_items_of(connection, [job_id])[job_id]
+
+
+def count_items_of(connection: Connection, job_ids: Sequence[int]) -> dict[int, dict[ItemStatus, int]]:
+    """:func:`count_items` of several jobs, in one query."""
+    counts = {job_id: dict.fromkeys(ItemStatus, 0) for job_id in job_ids}
+    rows = connection.execute(
+        select(items.c.job_id, items.c.status, func.count())
+        .where(items.c.job_id.in_(job_ids))
+        .group_by(items.c.job_id, items.c.status)
+    )
+    for job_id, status, count in rows:
+        counts[job_id][ItemStatus(status)] = count
+    return counts
+
+
+def count_reused(connection: Connection, job_id: int) -> int:
+    """How many of a job's items took an answer that was there or that another item brought."""
+    query = select(func.count()).where(items.c.job_id == job_id, items.c.reused.is_(True))
+    return int(connection.execute(query).scalar_one())
+
+
+def count_errors(connection: Connection, job_id: int, status: ItemStatus) -> dict[str, int]:
+    """A job's failed or rejected items by class or code, most frequent first."""
+    rows = connection.execute(
+        select(items.c.error_class, func.count())
+        .where(items.c.job_id == job_id, items.c.status == status.value)
+        .group_by(items.c.error_class)
+        .order_by(func.count().desc(), items.c.error_class)
+    )
+    return {row[0] or "unknown": row[1] for row in rows}
+
+
+def _checked(source: ItemStatus, target: ItemStatus) -> str:
+    sources_of(ITEM_TRANSITIONS, target, [source])
+    return target.value
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        task=row.task,
+        paths=tuple(json.loads(row.paths)),
+        source_options=row.source_options,
+        spec=row.spec,
+        tier=row.tier,
+        pinned_model=row.pinned_model,
+        ladder=tuple(json.loads(row.ladder)),
+        accepts=tuple(json.loads(row.accepts)),
+        refresh=row.refresh,
+        state=JobState(row.state),
+        reason=row.reason,
+        resume_at=row.resume_at,
+        max_cost_nusd=row.max_cost_nusd,
+        waiting_reason=row.waiting_reason,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )

@@ -1,0 +1,111 @@
+"""Valid answers: finding them by key, and reading a job's results out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, func, select
+
+from batcher.domain import ItemStatus
+from batcher.store.tables import attempts, items, results
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """One line of ``batcher results``. ``output`` is JSON text, or None without an answer."""
+
+    id: int
+    source: str
+    status: ItemStatus
+    tier: str
+    model: str | None
+    output: str | None
+    error_class: str | None
+    error: str | None
+    cost_nusd: int
+    attempts: int
+    reused: bool
+
+
+def find_results(
+    connection: Connection, keys: Sequence[bytes], accepts: Sequence[str], refresh_key: int
+) -> dict[bytes, int]:
+    """The result id of each key that has an answer from an acceptable model; the newest one counts.
+
+    Args:
+        connection: any transaction.
+        keys: result keys.
+        accepts: names of the models whose answers count.
+        refresh_key: 0 for every stored answer, or the id of a ``--refresh`` job for its own only.
+    """
+    if not keys:
+        return {}
+    query = _FOUND if not refresh_key else _FOUND.where(results.c.refresh_job_id == refresh_key)
+    rows = connection.execute(query, {"b_keys": keys, "b_accepts": accepts})
+    return {row.result_key: row.id for row in rows}
+
+
+def read_outputs(connection: Connection, result_ids: Sequence[int]) -> dict[int, str]:
+    """The JSON text of these results."""
+    rows = connection.execute(select(results.c.id, results.c.output).where(results.c.id.in_(result_ids)))
+    return {row.id: row.output for row in rows}
+
+
+def iter_item_results(
+    connection: Connection, job_id: int, statuses: Sequence[ItemStatus], page: int = 500
+) -> Iterator[ItemResult]:
+    """A job's items with their answers, in order of submission, a page in memory at a time."""
+    last = 0
+    while True:
+        query = (
+            select(items, results.c.model, results.c.output, results.c.tier.label("result_tier"))
+            .outerjoin(results, items.c.result_id == results.c.id)
+            .where(items.c.job_id == job_id, items.c.id > last)
+            .where(items.c.status.in_([status.value for status in statuses]))
+            .order_by(items.c.id)
+            .limit(page)
+        )
+        rows = connection.execute(query).all()
+        paid = _paid(connection, [row.id for row in rows])
+        yield from (_item_result(row, *paid.get(row.id, (0, 0))) for row in rows)
+        if len(rows) < page:
+            return
+        last = rows[-1].id
+
+
+def _paid(connection: Connection, item_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Number of attempts and their cost, nano-dollars, of each item that has any."""
+    rows = connection.execute(
+        select(attempts.c.item_id, func.count(), func.sum(attempts.c.cost_nusd))
+        .where(attempts.c.item_id.in_(item_ids))
+        .group_by(attempts.c.item_id)
+    )
+    return {row[0]: (row[1], int(row[2])) for row in rows}
+
+
+def _item_result(row: Row[Any], attempts_made: int, cost_nusd: int) -> ItemResult:
+    return ItemResult(
+        id=row.id,
+        source=row.source,
+        status=ItemStatus(row.status),
+        tier=row.result_tier or row.tier,
+        model=row.model,
+        output=row.output,
+        error_class=row.error_class,
+        error=row.error,
+        cost_nusd=cost_nusd,
+        attempts=attempts_made,
+        reused=row.reused,
+    )
+
+
+_FOUND: Final = (
+    select(results.c.result_key, results.c.id)
+    .where(
+        results.c.result_key.in_(bindparam("b_keys", expanding=True)),
+        results.c.model.in_(bindparam("b_accepts", expanding=True)),
+    )
+    .order_by(results.c.created_at, results.c.id)
+)

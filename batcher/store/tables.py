@@ -1,0 +1,232 @@
+"""The tables. Money columns end in ``_nusd`` (nano-dollars), times in ``_at`` (Unix seconds, database clock).
+
+Hot tables carry no foreign keys: every writer is in this package, rows are never deleted in mid-run, and a
+key check per row would cost as much as the row (measured on ingestion: a third of the insert time).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={"ix": "ix_%(column_0_label)s", "uq": "uq_%(table_name)s_%(column_0_name)s"}
+)
+
+Id = BigInteger().with_variant(Integer, "sqlite")
+"""Row ids: SQLite assigns them only for a column of type INTEGER."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("corpus_key", LargeBinary(20), nullable=False),
+    Column("task", String(100), nullable=False),
+    Column("paths", Text, nullable=False),
+    Column("source_options", Text, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("tier", String(50), nullable=False),
+    Column("pinned_model", String(200)),
+    Column("ladder", Text, nullable=False),
+    Column("accepts", Text, nullable=False),
+    Column("refresh", Boolean, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("reason", Text),
+    Column("resume_at", Float),
+    Column("max_cost_nusd", BigInteger),
+    Column("waiting_reason", Text),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Index("ix_jobs_corpus_key", "corpus_key"),
+    Index("ix_jobs_state", "state"),
+    sqlite_autoincrement=True,
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("hash", LargeBinary(20), primary_key=True),
+    Column("text_bytes", Integer, nullable=False),
+    Column("image_count", SmallInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+"""``body`` is the zlib-compressed UTF-8 text; pages of image documents stand in ``document_images``."""
+
+document_images = Table(
+    "document_images",
+    metadata,
+    Column("hash", LargeBinary(20), primary_key=True),
+    Column("page", SmallInteger, primary_key=True),
+    Column("mime", String(50), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("job_id", Id, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("document_hash", LargeBinary(20)),
+    Column("result_key", LargeBinary(20)),
+    Column("accepts_key", Integer, nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("tier", String(50), nullable=False),
+    Column("ready_at", Float, nullable=False),
+    Column("lease_id", Id),
+    Column("reused", Boolean, nullable=False),
+    Column("result_id", Id),
+    Column("error_class", String(30)),
+    Column("error", Text),
+    Index("uq_items_job_source", "job_id", "source", unique=True),
+    Index("ix_items_queue", "job_id", "status", "tier", "ready_at", "id"),
+    Index(
+        "ix_items_lease",
+        "lease_id",
+        sqlite_where=text("lease_id IS NOT NULL"),
+        postgresql_where=text("lease_id IS NOT NULL"),
+    ),
+    Index("ix_items_result_key", "result_key"),
+    Index(
+        "uq_items_in_flight",
+        "result_key",
+        "accepts_key",
+        unique=True,
+        sqlite_where=text("status = 'leased'"),
+        postgresql_where=text("status = 'leased'"),
+    ),
+)
+"""``uq_items_in_flight`` makes it impossible that two items with one key are paid for at once; the second
+stays pending and takes the first's answer."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("job_id", Id, nullable=False),
+    Column("tier", String(50), nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("day", String(10), nullable=False),
+    Column("reserved_nusd", BigInteger, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Index("ix_leases_state", "state", "expires_at"),
+    sqlite_autoincrement=True,
+)
+"""A chunk in one worker's hands. Its id is the fencing token; ``reserved_nusd`` is what of the chunk's
+reservation no attempt has taken over yet."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("item_id", Id, nullable=False),
+    Column("job_id", Id, nullable=False),
+    Column("lease_id", Id, nullable=False),
+    Column("purpose", String(20), nullable=False),
+    Column("part", Integer, nullable=False),
+    Column("tier", String(50), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("provider", String(100), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("outcome", String(30)),
+    Column("status_code", SmallInteger),
+    Column("error", Text),
+    Column("request_id", Text),
+    Column("day", String(10), nullable=False),
+    Column("reserved_nusd", BigInteger, nullable=False),
+    Column("cost_nusd", BigInteger, nullable=False),
+    Column("price_input_nusd", BigInteger, nullable=False),
+    Column("price_output_nusd", BigInteger, nullable=False),
+    Column("price_cached_nusd", BigInteger, nullable=False),
+    Column("price_cache_write_nusd", BigInteger, nullable=False),
+    Column("input_tokens", Integer, nullable=False),
+    Column("cached_tokens", Integer, nullable=False),
+    Column("cache_write_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("reasoning_tokens", Integer, nullable=False),
+    Column("sent_at", Float, nullable=False),
+    Column("latency_s", Float),
+    Index("ix_attempts_item_id", "item_id"),
+    Index("ix_attempts_day", "day", "job_id"),
+    Index(
+        "ix_attempts_open",
+        "lease_id",
+        sqlite_where=text("state = 'sending'"),
+        postgresql_where=text("state = 'sending'"),
+    ),
+)
+"""One row per call to a model. The id is ``lease_id << 20 | sequence``: unique without a round trip."""
+
+results = Table(
+    "results",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("result_key", LargeBinary(20), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("refresh_job_id", Id, nullable=False),
+    Column("tier", String(50), nullable=False),
+    Column("output", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("result_key", "model", "refresh_job_id", name="uq_results_key"),
+)
+"""Valid answers, written once; the id is that of the attempt that brought it. ``refresh_job_id`` is 0, or the
+``--refresh`` job that asked for a new one."""
+
+ledger_accounts = Table(
+    "ledger_accounts",
+    metadata,
+    Column("scope", String(100), primary_key=True),
+    Column("period", String(10), primary_key=True),
+    Column("cap_nusd", BigInteger),
+    Column("reserved_nusd", BigInteger, nullable=False),
+    Column("spent_nusd", BigInteger, nullable=False),
+)
+"""One row per cap and period: scope ``day`` by date, scope ``job:ID`` with period ``''``."""
+
+caps = Table(
+    "caps",
+    metadata,
+    Column("scope", String(100), primary_key=True),
+    Column("cap_nusd", BigInteger, nullable=False),
+)
+"""The cap that a new period of a scope starts with."""
+
+ledger_clock = Table(
+    "ledger_clock",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("last_day", String(10), nullable=False),
+)
+"""The latest day that the ledger has booked on: the day never goes back."""
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("item_id", Id, primary_key=True, autoincrement=False),
+    Column("judged_by", String(50), primary_key=True),
+    Column("job_id", Id, nullable=False),
+    Column("expected", Text, nullable=False),
+    Column("score", Float),
+    Column("field_scores", Text),
+    Column("correct", Boolean),
+    Index("ix_samples_job_id", "job_id"),
+)
+"""Items whose right answer is known. ``score`` stays NULL until the item has an answer."""

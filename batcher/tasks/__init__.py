@@ -1,0 +1,15 @@
+"""What a task author imports: ``Task``, the scorers, and loaders for models and schemas.
+
+This is the one door between batcher and ``jobs/`` or a user's own task. Importing it costs pydantic and
+nothing heavier.
+"""
+
+from __future__ import annotations
+
+from batcher.errors import TaskError
+from batcher.tasks import scorers
+from batcher.tasks.definition import Task
+from batcher.tasks.loading import load_model, load_schema
+from batcher.tasks.scorers import Score, Scorer
+
+__all__ = ["Score", "Scorer", "Task", "TaskError", "load_model", "load_schema", "scorers"]

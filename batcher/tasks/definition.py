@@ -1,0 +1,197 @@
+"""What a task author writes: one :class:`Task`, readable at a glance."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+from pydantic import BaseModel
+
+from batcher.errors import TaskError
+from batcher.tasks.loading import user_code
+from batcher.tasks.params import read_params
+from batcher.tasks.schema import check_schema, inline, model_schema
+from batcher.tasks.scorers import Score, Scorer, as_scorer
+from batcher.tasks.spec import TaskSpec, canonical_params
+
+Output = type[BaseModel] | dict[str, Any]
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,47}")
+
+MERGE_PROMPT: Final = (
+    "A document was too long for one reading and was read in parts. You get the answers for its parts, in "
+    "order. Make one answer for the whole document: keep what matters for the whole, remove repeats, and do "
+    "not add anything that the parts do not say."
+)
+"""Used by tasks that merge long documents and bring no ``merge_prompt`` of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A kind of work on one document.
+
+    Attributes:
+        name: lower-case letters, digits, ``_`` and ``-``.
+        version: raise it when answers should be made anew though prompt and schema look the same.
+        description: one line for ``batcher tasks list``.
+        prompt: the instructions, in Jinja: a ``Path`` relative to task.py, or the text itself.
+        output: a pydantic model; or a function of the parameters that returns one, or a JSON Schema.
+        params: pydantic model of the parameters, or None. A field with ``exclude=True`` says where something
+            was read, and is no part of a result's identity.
+        scorer: a scorer, a mapping of field to scorer, or a function (expected, output) -> number.
+        correct_at: the score from which an answer counts as correct.
+        floor: the least share of correct answers that is good enough.
+        tier: where the work starts.
+        ladder: the tiers it may climb, cheapest first, ``tier`` among them; ``tier`` alone if left out.
+        max_output_tokens: the output limit of a call. Money is reserved for all of it: keep it tight.
+        long_documents: ``merge`` (split, answer the parts, merge the answers) or ``reject``.
+        merge_prompt: instructions of the merging call; a text of batcher's own if left out.
+        temperature: None leaves the vendor's default.
+        example: parameters, as on the command line, under which ``golden.jsonl`` holds.
+        home: folder of task.py; filled in by ``load_task``.
+        ref: what ``load_task`` found it by; filled in by ``load_task``.
+
+    Raises:
+        TaskError: if a value is out of its range.
+    """
+
+    name: str
+    version: int | str
+    prompt: Path | str = field(repr=False)
+    output: type[BaseModel] | Callable[[Any], Output]
+    scorer: Scorer | Mapping[str, Any] | Callable[[Any, Any], Any]
+    description: str = ""
+    params: type[BaseModel] | None = None
+    correct_at: float = 1.0
+    floor: float = 0.8
+    tier: str = "economy"
+    ladder: tuple[str, ...] = ()
+    max_output_tokens: int = 512
+    long_documents: Literal["merge", "reject"] = "reject"
+    merge_prompt: Path | str | None = field(default=None, repr=False)
+    temperature: float | None = 0.0
+    example: Mapping[str, str] = field(default_factory=dict)
+    home: Path | None = field(default=None, repr=False)
+    ref: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.ladder:
+            object.__setattr__(self, "ladder", (self.tier,))
+        object.__setattr__(self, "ladder", tuple(self.ladder))
+        for wrong in self._faults():
+            raise TaskError(f"Task {self.name!r}: {wrong}.")
+        object.__setattr__(self, "scorer", as_scorer(self.scorer))
+
+    def _faults(self) -> list[str]:
+        faults = {
+            f"its name must fit {_NAME.pattern}": not _NAME.fullmatch(str(self.name)),
+            f"floor {self.floor} is not between 0 and 1": not 0 <= self.floor <= 1,
+            f"correct_at {self.correct_at} is not between 0 and 1": not 0 <= self.correct_at <= 1,
+            f"max_output_tokens {self.max_output_tokens} is not positive": self.max_output_tokens <= 0,
+            f"its ladder {self.ladder} does not hold its tier {self.tier!r}": self.tier not in self.ladder,
+            f"its ladder {self.ladder} names a tier twice": len(set(self.ladder)) < len(self.ladder),
+            'long_documents must be "merge" or "reject"': self.long_documents not in ("merge", "reject"),
+            "output must be a pydantic model or a function that returns one": not callable(self.output),
+        }
+        return [fault for fault, present in faults.items() if present]
+
+    def spec(
+        self,
+        params: Mapping[str, str] | None = None,
+        *,
+        tier: str | None = None,
+        floor: float | None = None,
+        max_output_tokens: int | None = None,
+    ) -> TaskSpec:
+        """The task with its parameters filled in, as a job stores it.
+
+        Args:
+            params: K=V strings of the command line; lists as ``a,b,c``, ``@file`` or JSON.
+            tier: where to start instead; the ladder begins there, and ends there if it is not on it.
+            floor: instead of the task's own.
+            max_output_tokens: instead of the task's own.
+
+        Raises:
+            TaskError: naming the parameters that are wrong or missing, or the mistake in the task's files.
+        """
+        from batcher.tasks.prompts import render_prompt
+
+        values = read_params(self.name, self.params, params or {})
+        schema = self._schema(self._output(values))
+        check_schema(schema)
+        names = values.model_dump() if values else {}
+        start = tier or self.tier
+        ladder = self.ladder[self.ladder.index(start) :] if start in self.ladder else (start,)
+        merging = "" if self.long_documents == "reject" else self.merge_prompt or MERGE_PROMPT
+        return TaskSpec(
+            name=self.name,
+            version=self.version,
+            instructions=render_prompt(self.prompt, names, self.home),
+            merge_instructions=render_prompt(merging, names, self.home) if merging else "",
+            schema=schema,
+            schema_name=self.name,
+            params=canonical_params(values.model_dump(mode="json", by_alias=True)) if values else {},
+            locators=_locators(values),
+            max_output_tokens=max_output_tokens or self.max_output_tokens,
+            temperature=self.temperature,
+            tier=start,
+            ladder=ladder,
+            floor=self.floor if floor is None else floor,
+            correct_at=self.correct_at,
+            long_documents=self.long_documents,
+            ref=self.ref or self.name,
+        )
+
+    def score(self, expected: Any, output: Any) -> Score:
+        """How right an answer is.
+
+        Raises:
+            TaskError: if the author's scorer raises or returns no number from 0 to 1.
+        """
+        with user_code(f"The scorer of task {self.name!r}", self.home):
+            return as_scorer(self.scorer)(expected, output)
+
+    def output_model(self, spec: TaskSpec) -> type[BaseModel] | None:
+        """The pydantic model behind a stored job's schema, if this code still has it.
+
+        None for tasks whose output is a bare schema, and when the author's code has changed since the job
+        was submitted or is not on this machine: then the stored schema alone decides.
+        """
+        try:
+            values = self.params.model_validate({**spec.params, **spec.locators}) if self.params else None
+            output = self._output(values)
+            same = isinstance(output, type) and self._schema(output) == spec.schema
+        except (TaskError, ValueError):
+            return None
+        return output if same and isinstance(output, type) else None
+
+    def _output(self, values: BaseModel | None) -> Output:
+        if isinstance(self.output, type) and issubclass(self.output, BaseModel):
+            return self.output
+        function = cast("Callable[[Any], Output]", self.output)
+        with user_code(f"The output of task {self.name!r}", self.home):
+            output = function(values)
+        if isinstance(output, dict) or (isinstance(output, type) and issubclass(output, BaseModel)):
+            return output
+        raise TaskError(
+            f"The output of task {self.name!r} is {output!r}, not a pydantic model or a JSON Schema."
+        )
+
+    def _schema(self, output: Output) -> dict[str, Any]:
+        return canonical_params(inline(output) if isinstance(output, dict) else model_schema(output))
+
+
+def _locators(values: BaseModel | None) -> dict[str, Any]:
+    """The parameters that the model leaves out of its dump, as JSON values by their public names."""
+    from pydantic_core import to_jsonable_python
+
+    if values is None:
+        return {}
+    return {
+        info.alias or name: to_jsonable_python(getattr(values, name))
+        for name, info in type(values).model_fields.items()
+        if info.exclude
+    }

@@ -1,0 +1,1 @@
+"""The tasks that batcher brings: one folder each, to be read, copied and edited."""

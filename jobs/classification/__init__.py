@@ -1,0 +1,1 @@
+"""One label out of a given list for each document."""

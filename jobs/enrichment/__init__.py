@@ -1,0 +1,1 @@
+"""Topics, keywords, entities, audience and a summary of each document."""

@@ -1,0 +1,1 @@
+"""Named fields, given by a pydantic model or a JSON Schema, out of each document."""

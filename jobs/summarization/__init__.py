@@ -1,0 +1,1 @@
+"""A short summary of each document."""

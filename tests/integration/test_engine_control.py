@@ -1,0 +1,170 @@
+"""The engine under a cap, when it is stopped, paused or cancelled, and when a lane cannot work."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from batcher.budget.ledger import Account
+from batcher.domain import JobState
+from batcher.engine.engine import Ending
+from batcher.runtime import Runtime
+from batcher.store.jobs import cancel_pending, set_state
+from batcher.store.tables import items
+from tests.support.runs import (
+    MODEL,
+    balances,
+    bill_nusd,
+    item_statuses,
+    job_of,
+    make_job,
+    make_runtime,
+    reserved,
+    rows,
+    run,
+    spent,
+)
+from tests.support.vendor_server import VendorServer
+
+TEXTS = {f"doc-{number}.txt": f"Document number {number} is about something." for number in range(12)}
+ONE = {"one.txt": "The only document."}
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, vendor_server: VendorServer) -> Runtime:
+    return make_runtime(tmp_path / "home", vendor_server)
+
+
+def test_the_cap_pauses_the_job_and_raising_it_goes_on(runtime: Runtime, vendor_server: VendorServer) -> None:
+    texts = {f"d{number}": f"text {number} " * 40 for number in range(60)}
+    with runtime.store.write() as connection:
+        runtime.ledger.set_daily_cap(connection, 1_000_000)
+    job = make_job(runtime, texts)
+    assert run(runtime, job.id) is Ending.BUDGET
+    paused = job_of(runtime, job.id)
+    assert paused.state is JobState.PAUSED
+    assert paused.reason is not None
+    assert "daily cap" in paused.reason
+    assert paused.resume_at is not None
+    done = item_statuses(runtime, job.id)["done"]
+    assert 0 < done < 60
+    assert bill_nusd(vendor_server) == spent(runtime) <= 1_000_000
+    smallest = min(row.reserved_nusd for row in rows(runtime, "attempts"))
+    assert 1_000_000 - spent(runtime) < smallest, "the last cents were used"
+    assert reserved(runtime) == 0
+    with runtime.store.write() as connection:
+        runtime.ledger.set_daily_cap(connection, 10**9)
+        set_state(connection, job.id, JobState.RUNNING, runtime.store.now(connection))
+    assert run(runtime, job.id) is Ending.IDLE
+    assert item_statuses(runtime, job.id) == {"done": 60}
+    assert len(vendor_server.bill) == 60
+
+
+def test_a_jobs_own_cap_holds(runtime: Runtime, vendor_server: VendorServer) -> None:
+    job = make_job(runtime, TEXTS, max_cost_nusd=200_000)
+    assert run(runtime, job.id) is Ending.BUDGET
+    assert spent(runtime, f"job:{job.id}") <= 200_000
+    reason = job_of(runtime, job.id).reason
+    assert reason is not None
+    assert f"cap of job {job.id}" in reason
+    assert job_of(runtime, job.id).resume_at is None
+
+
+def test_a_repair_that_the_budget_does_not_admit_is_not_tried_again_today(
+    tmp_path: Path, vendor_server: VendorServer
+) -> None:
+    runtime = make_runtime(tmp_path / "home", vendor_server)
+    vendor_server.add_fault(text="?", times=None)
+    job = make_job(runtime, ONE)
+    lane_cost = 331_200
+    with runtime.store.write() as connection:
+        runtime.ledger.set_daily_cap(connection, lane_cost)
+    assert run(runtime, job.id) is Ending.BUDGET
+    assert len(vendor_server.bill) <= 1
+    assert spent(runtime) <= lane_cost
+
+
+def test_stopping_lets_the_calls_in_flight_finish_and_gives_the_rest_back(
+    tmp_path: Path, vendor_server: VendorServer
+) -> None:
+    runtime = make_runtime(tmp_path / "home", vendor_server, concurrency=4, chunk_items=8)
+    vendor_server.configure(latency_s=0.2)
+    job = make_job(runtime, TEXTS)
+
+    async def main() -> Ending:
+        engine = runtime.engine()
+        running = asyncio.create_task(engine.run([job.id]))
+        await asyncio.to_thread(vendor_server.wait_for_calls, 4)
+        engine.stop()
+        ending = await running
+        await runtime.aclose()
+        return ending
+
+    assert asyncio.run(main()) is Ending.STOPPED
+    statuses = item_statuses(runtime, job.id)
+    assert statuses["done"] == len(vendor_server.bill) < 12
+    assert statuses["pending"] == 12 - statuses["done"]
+    assert (job_of(runtime, job.id).state, job_of(runtime, job.id).reason) == (JobState.PAUSED, "interrupted")
+    assert reserved(runtime) == 0
+
+
+@pytest.mark.parametrize("target", [JobState.PAUSED, JobState.CANCELLED])
+def test_pause_and_cancel_reach_a_running_engine(
+    tmp_path: Path, vendor_server: VendorServer, target: JobState
+) -> None:
+    runtime = make_runtime(tmp_path / "home", vendor_server, concurrency=2, chunk_items=2)
+    vendor_server.configure(latency_s=0.1)
+    job = make_job(runtime, {f"d{number}": f"text {number}" for number in range(300)})
+
+    def interfere() -> None:
+        vendor_server.wait_for_calls(2)
+        with runtime.store.write() as connection:
+            set_state(connection, job.id, target, runtime.store.now(connection), reason="paused by user")
+            if target is JobState.CANCELLED:
+                cancel_pending(connection, job.id)
+
+    async def main() -> None:
+        engine = runtime.engine()
+        running = asyncio.create_task(engine.run([job.id]))
+        await asyncio.to_thread(interfere)
+        await running
+        await runtime.aclose()
+
+    asyncio.run(main())
+    assert job_of(runtime, job.id).state is target
+    left = item_statuses(runtime, job.id)
+    assert left["done"] < 100
+    assert left.get("leased", 0) == 0
+    assert left["cancelled" if target is JobState.CANCELLED else "pending"] > 200
+
+
+def test_one_lane_without_a_key_does_not_hold_up_the_others(
+    runtime: Runtime, vendor_server: VendorServer
+) -> None:
+    runtime.catalog.tiers["keyless"] = ("groq-llama",)
+    runtime.catalog.models["groq-llama"] = replace(
+        runtime.catalog.models[MODEL], name="groq-llama", provider="groq"
+    )
+    job = make_job(runtime, {"a": "one", "b": "two"}, model=None, ladder=("economy", "keyless"))
+    with runtime.store.write() as connection:
+        connection.execute(update(items).where(items.c.source == "a").values(tier="keyless"))
+    run(runtime, job.id)
+    assert item_statuses(runtime, job.id) == {"pending": 1, "done": 1}
+    paused = job_of(runtime, job.id)
+    assert paused.state is JobState.PAUSED
+    assert paused.reason is not None
+    assert "GROQ_API_KEY" in paused.reason
+
+
+def test_the_accounts_are_those_of_the_day_and_the_job(runtime: Runtime) -> None:
+    job = make_job(runtime, ONE)
+    run(runtime, job.id)
+    attempt = rows(runtime, "attempts")[0]
+    assert {found.account for found in balances(runtime)} == {
+        Account("day", attempt.day),
+        Account(f"job:{job.id}", ""),
+    }

@@ -1,0 +1,115 @@
+"""kill -9 at any moment: nothing done is done again, nothing is missing, every call is on the books."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from batcher.domain import JobState
+from batcher.runtime import Runtime
+from tests.support.runs import balances, item_statuses, job_of, make_job, make_runtime, rows
+from tests.support.vendor_server import VendorServer
+
+DOCUMENTS = 400
+KILLS = 20
+CONCURRENCY = 16
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, vendor_server: VendorServer) -> Runtime:
+    runtime = make_runtime(tmp_path / "home", vendor_server)
+    config = tmp_path / "home" / "batcher.toml"
+    config.write_text(f"concurrency = {CONCURRENCY}\nchunk_items = 8\n{config.read_text()}")
+    vendor_server.configure(latency_s=0.05)
+    return runtime
+
+
+def start(home: Path, job_id: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.support.run_child", str(home), str(job_id)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_at_twenty_random_moments_every_item_ends_once(
+    runtime: Runtime, vendor_server: VendorServer, tmp_path: Path
+) -> None:
+    seed = random.randrange(10**6)
+    moments = random.Random(seed)
+    job = make_job(runtime, {f"d{number}": f"text number {number}" for number in range(DOCUMENTS)})
+    paid_again_at_most = 0
+    for _ in range(KILLS):
+        child = start(tmp_path / "home", job.id)
+        # From a little before its first call to well into the run: starting takes most of a second.
+        seen = len(vendor_server.bill)
+        vendor_server.wait_for_calls(seen + moments.randrange(1, 30))
+        time.sleep(moments.uniform(0, 0.05))
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+        paid_again_at_most += CONCURRENCY + _one_group()
+        if item_statuses(runtime, job.id).get("pending", 0) < 60:
+            break
+    last = start(tmp_path / "home", job.id)
+    output, _ = last.communicate(timeout=120)
+    assert output.strip() == "idle"
+    assert item_statuses(runtime, job.id) == {"done": DOCUMENTS}, f"seed {seed}"
+    assert job_of(runtime, job.id).state is JobState.DONE
+    assert len(rows(runtime, "results")) == DOCUMENTS
+    made = rows(runtime, "attempts")
+    assert len(made) >= len(vendor_server.bill), "every call that the vendor saw was marked before it left"
+    assert len(vendor_server.bill) - DOCUMENTS <= paid_again_at_most
+    day = next(found for found in balances(runtime) if found.account.scope == "day")
+    billed = sum(
+        line.input_tokens * 150 + line.output_tokens * 600 for line in vendor_server.bill if line.billed
+    )
+    unknown = sum(row.cost_nusd for row in made if row.state == "unknown")
+    assert billed <= day.spent_nusd
+    assert day.spent_nusd == sum(row.cost_nusd for row in made)
+    assert day.spent_nusd - unknown <= billed
+    assert day.reserved_nusd == 0
+
+
+def _one_group() -> int:
+    """Answers that arrived and were not committed yet: at most one group, which is at most what was in flight."""
+    return CONCURRENCY
+
+
+def test_a_worker_that_slept_through_its_lease_sends_nothing_and_its_late_answer_is_booked(
+    runtime: Runtime, vendor_server: VendorServer, tmp_path: Path
+) -> None:
+    config = tmp_path / "home" / "batcher.toml"
+    config.write_text(f"lease_s = 1.5\n{config.read_text()}")
+    vendor_server.configure(latency_s=0.6)
+    job = make_job(runtime, {f"d{number}": f"text number {number}" for number in range(40)})
+    sleeper = start(tmp_path / "home", job.id)
+    vendor_server.wait_for_calls(8)
+    sleeper.send_signal(signal.SIGSTOP)
+    asleep_since = time.monotonic()
+    while (
+        time.monotonic() - asleep_since < 1.6
+    ):  # the lease must really run out: it is on the database's clock
+        time.sleep(0.1)
+    other = start(tmp_path / "home", job.id)
+    output, _ = other.communicate(timeout=60)
+    assert output.strip() == "idle"
+    assert item_statuses(runtime, job.id) == {"done": 40}
+    calls = len(vendor_server.bill)
+    answers = {row.id: row.output for row in rows(runtime, "results")}
+    sleeper.send_signal(signal.SIGCONT)
+    sleeper.communicate(timeout=60)
+    assert len(vendor_server.bill) == calls, "the sleeper sent nothing after it woke"
+    assert {row.id: row.output for row in rows(runtime, "results")} == answers, "no result was overwritten"
+    made = rows(runtime, "attempts")
+    assert len(made) >= calls
+    day = next(found for found in balances(runtime) if found.account.scope == "day")
+    assert day.spent_nusd == sum(row.cost_nusd for row in made)
+    assert day.reserved_nusd == 0

@@ -1,0 +1,21 @@
+"""Runs jobs in a process of its own, to be killed: ``python -m tests.support.run_child HOME JOB...``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from batcher.dispatch.inline import run_inline
+from batcher.runtime import Runtime
+from batcher.settings import load_settings
+
+
+def main(home: Path, job_ids: list[int]) -> None:
+    """Run the jobs as ``batcher resume`` would."""
+    runtime = Runtime(load_settings(home / "batcher.toml", home=home, env_file=home / "keys.env"))
+    ending = run_inline(runtime.engine, runtime.aclose, job_ids)
+    print(ending, flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [int(argument) for argument in sys.argv[2:]])
