@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from batcher.settings import ModelSettings, Settings
 from batcher.store.jobs import Job, NewJob, create_job
 from batcher.store.results import iter_item_results
 from batcher.tasks.registry import load_task
+from batcher.tasks.spec import TaskSpec
 
 UNREACHED_PER_MINUTE: Final = 60_000_000
 """The limiter is on, with limits that nothing here reaches."""
@@ -50,6 +50,27 @@ def point_at(base_url: str) -> None:
         os.environ[f"{vendor}_API_KEY"] = "loopback"
 
 
+def new_job(runtime: Runtime, spec: TaskSpec) -> Job:
+    """A job of the benchmark's task that takes in documents."""
+    new = NewJob(
+        corpus_key=os.urandom(20),
+        task=spec.name,
+        paths=["-"],
+        source_options="{}",
+        spec=spec.to_json(),
+        tier=spec.tier,
+        pinned_model=None,
+        ladder=[spec.tier],
+        accepts=[MODEL],
+        refresh=False,
+        max_cost_nusd=None,
+    )
+    with runtime.store.write() as connection:
+        job = create_job(connection, new, runtime.store.now(connection))
+        runtime.ledger.open_job(connection, job.id, new.max_cost_nusd)
+    return job
+
+
 class BatcherClient:
     """One runtime on one event loop; its jobs run one after the other.
 
@@ -63,31 +84,15 @@ class BatcherClient:
     def __init__(self, folder: Path, path: str, base_url: str, in_flight: int) -> None:
         point_at(base_url)
         self._runtime = Runtime(settings_for(folder, path, in_flight))
-        self._spec = load_task(TASK).spec(tier="economy")
+        self._spec = load_task(TASK).spec()
         with self._runtime.store.write() as connection:
             self._runtime.ledger.set_daily_cap(connection, usd_to_nusd(1_000_000))
 
     def submit(self, texts: Iterable[str]) -> Job:
         """Store texts as a job that is ready to run."""
-        new = NewJob(
-            corpus_key=blake2b(os.urandom(20), digest_size=20).digest(),
-            task=TASK,
-            paths=["-"],
-            source_options="{}",
-            spec=self._spec.to_json(),
-            tier="economy",
-            pinned_model=None,
-            ladder=["economy"],
-            accepts=[MODEL],
-            refresh=False,
-            max_cost_nusd=None,
-        )
-        store = self._runtime.store
-        with store.write() as connection:
-            job = create_job(connection, new, store.now(connection))
-            self._runtime.ledger.open_job(connection, job.id, new.max_cost_nusd)
+        job = new_job(self._runtime, self._spec)
         corpus = (Parsed(f"-#{row}", document_of_text(text)) for row, text in enumerate(texts))
-        ingest(store, job, corpus, image_tier=None)
+        ingest(self._runtime.store, job, corpus, image_tier=None)
         return job
 
     async def run(self, job: Job) -> None:

@@ -14,8 +14,8 @@ WARM_UP_CALLS: Final = 8
 """Calls before the clock starts: imports, connections, caches."""
 
 _TEXT: Final = """
-the loan borrower lender shall pay interest on principal at a rate of per cent each quarter until maturity date
-unless default occurs in which case all amounts become due and payable without further notice under this
+the loan borrower lender shall pay interest on principal at a rate of per cent each quarter until maturity
+date unless default occurs in which case all amounts become due and payable without further notice under this
 agreement between parties governed by law whose courts have jurisdiction over any dispute arising from
 collateral security guarantee covenant representation warranty fee schedule amendment waiver notice
 """

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LINE_EVERY_S: Final = 10.0
 """How often a run without a terminal says how far it is."""
 
+REASON_EVERY_S: Final = 3.0
+"""How often it tells a new reason for waiting: limits that take turns are no news."""
+
 REFRESHES_PER_S: Final = 4
 
 
@@ -85,19 +88,22 @@ def make_display() -> Display:
 
 
 class PlainDisplay:
-    """One line at the start, every ten seconds, and when the reason for waiting changes its kind."""
+    """One line at the start, every ten seconds, and when there is a new reason for waiting."""
 
     def __init__(self) -> None:
         self._next_at = 0.0
+        self._reason_at = 0.0
         self._waiting: str | None = None
 
     def show(self, snapshot: Snapshot) -> None:
         """See :class:`Display`."""
         waiting = _kind_of(snapshot.waiting)
         now = time.monotonic()
-        if now < self._next_at and waiting == self._waiting:
+        is_news = waiting != self._waiting and now >= self._reason_at
+        if now < self._next_at and not is_news:
             return
-        self._next_at, self._waiting = now + LINE_EVERY_S, waiting
+        self._next_at, self._reason_at = now + LINE_EVERY_S, now + REASON_EVERY_S
+        self._waiting = waiting
         line = f"{snapshot.title}: {snapshot.counts()}; {snapshot.rates()}"
         self.say(line + (f"; waiting: {snapshot.waiting}" if snapshot.waiting else ""))
 

@@ -20,7 +20,7 @@ EXIT_BROKEN_PIPE: Final = 141
 
 
 def run(arguments: Sequence[str] | None) -> int:
-    """Run ``batcher`` with these words; returns the exit code. Nothing is raised but what ends the process."""
+    """Run ``batcher`` with these words; returns the exit code."""
     invocation = Invocation()
     try:
         code = root.main(arguments, prog_name="batcher", standalone_mode=False, obj=invocation)

@@ -178,8 +178,9 @@ def _confirmed(runtime: Runtime, job: Job, *, yes: bool) -> bool:
     if price.worst_nusd == 0:
         return True
     note(
-        f"Price of {price.calls:,} call{'' if price.calls == 1 else 's'}: about {format_usd(price.likely_nusd)}, "
-        f"at most {format_usd(price.worst_nusd)}. The caps hold for repairs and retries too."
+        f"Price of {price.calls:,} call{'' if price.calls == 1 else 's'}: about "
+        f"{format_usd(price.likely_nusd)}, at most {format_usd(price.worst_nusd)}. "
+        "The caps hold for repairs and retries too."
     )
     limit_nusd = usd_to_nusd(str(runtime.settings.confirm_above_usd))
     if yes or price.worst_nusd <= limit_nusd or not can_ask():

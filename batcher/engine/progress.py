@@ -55,7 +55,7 @@ class Progress:
     def waiting_reason(self, limiter_waits: dict[str, str]) -> str | None:
         """One line that says what the run waits for, or None while calls are on their way."""
         if limiter_waits:
-            return "; ".join(sorted(limiter_waits.values()))
+            return "; ".join(sorted(set(limiter_waits.values())))
         if self.in_flight == 0 and self.last_wait is not None:
             reason, until = self.last_wait
             left = until - time.monotonic()

@@ -208,19 +208,12 @@ def read_fault(body: bytes) -> VendorFault:
         if part
     )
     details, innererror = error.get("details"), error.get("innererror")
-    codes = [
-        details.get("error_code") if isinstance(details, dict) else None,
-        *(
-            part.get("reason")
-            for part in details or ()
-            if isinstance(details, list) and isinstance(part, dict)
-        ),
-        error.get("code"),
-        error.get("type"),
-        error.get("status"),
-        error.get("error_type"),
-        innererror.get("code") if isinstance(innererror, dict) else None,
-    ]
+    codes = [details.get("error_code")] if isinstance(details, dict) else []
+    if isinstance(details, list):
+        codes += [part.get("reason") for part in details if isinstance(part, dict)]
+    codes += [error.get(name) for name in ("code", "type", "status", "error_type")]
+    if isinstance(innererror, dict):
+        codes.append(innererror.get("code"))
     texts = [code for code in codes if isinstance(code, str) and code not in {"error", ""}]
     is_error = bool(message or texts)
     return VendorFault(

@@ -40,22 +40,23 @@ class Call:
     schema: Mapping[str, Any] | None
     max_output_tokens: int | None
     fault: str
+    headers: Mapping[str, str]
 
 
-def read_call(path: str, raw: bytes) -> Call:
+def read_call(path: str, raw: bytes, headers: Mapping[str, str]) -> Call:
     """Read a request body; ``fault`` is what the vendor would answer 400 with, or ""."""
     anthropic = path.endswith("/messages")
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return Call(anthropic, "", raw, {}, "", None, None, "The body of your request is not JSON.")
+        return Call(anthropic, "", raw, {}, "", None, None, "The body is not JSON.", headers)
     schema, fault = _schema_of(body, anthropic)
     limit = body.get("max_tokens", body.get("max_completion_tokens"))
     if not fault and anthropic and limit is None:
         fault = "max_tokens: Field required"
     if not fault and not body.get("messages"):
         fault = "messages: at least one message is required"
-    return Call(anthropic, body.get("model", ""), raw, body, _last_text(body), schema, limit, fault)
+    return Call(anthropic, body.get("model", ""), raw, body, _last_text(body), schema, limit, fault, headers)
 
 
 def _schema_of(body: Mapping[str, Any], anthropic: bool) -> tuple[Mapping[str, Any] | None, str]:

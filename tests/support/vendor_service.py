@@ -108,7 +108,7 @@ class Vendor:
         arrived_at = time.time()
         raw = await request.read()
         digest = blake2b(raw, digest_size=8)
-        call = read_call(path, raw)
+        call = read_call(path, raw, request.headers)
         number = len(self.bill.lines) + 1
         line = BillLine(
             number, arrived_at, path, call.model, digest.hexdigest(), f"req_{number:08d}",

@@ -10,7 +10,21 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Create every table."""
+    _create_attempts()
+    _create_caps()
+    _create_document_images()
+    _create_documents()
+    _create_items()
+    _create_jobs()
+    _create_leases()
+    _create_ledger_accounts()
+    _create_ledger_clock()
+    _create_results()
+    _create_samples()
+
+
+def _create_attempts() -> None:
     op.create_table(
         "attempts",
         sa.Column(
@@ -56,12 +70,17 @@ def upgrade() -> None:
             postgresql_where=sa.text("state = 'sending'"),
         )
 
+
+def _create_caps() -> None:
     op.create_table(
         "caps",
         sa.Column("scope", sa.String(length=100), nullable=False),
         sa.Column("cap_nusd", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("scope"),
     )
+
+
+def _create_document_images() -> None:
     op.create_table(
         "document_images",
         sa.Column("hash", sa.LargeBinary(length=20), nullable=False),
@@ -72,6 +91,9 @@ def upgrade() -> None:
         sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("hash", "page"),
     )
+
+
+def _create_documents() -> None:
     op.create_table(
         "documents",
         sa.Column("hash", sa.LargeBinary(length=20), nullable=False),
@@ -80,6 +102,9 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("hash"),
     )
+
+
+def _create_items() -> None:
     op.create_table(
         "items",
         sa.Column(
@@ -119,6 +144,8 @@ def upgrade() -> None:
         )
         batch_op.create_index("uq_items_job_source", ["job_id", "source"], unique=True)
 
+
+def _create_jobs() -> None:
     op.create_table(
         "jobs",
         sa.Column(
@@ -149,6 +176,8 @@ def upgrade() -> None:
         batch_op.create_index("ix_jobs_corpus_key", ["corpus_key"], unique=False)
         batch_op.create_index("ix_jobs_state", ["state"], unique=False)
 
+
+def _create_leases() -> None:
     op.create_table(
         "leases",
         sa.Column(
@@ -167,6 +196,8 @@ def upgrade() -> None:
     with op.batch_alter_table("leases", schema=None) as batch_op:
         batch_op.create_index("ix_leases_state", ["state", "expires_at"], unique=False)
 
+
+def _create_ledger_accounts() -> None:
     op.create_table(
         "ledger_accounts",
         sa.Column("scope", sa.String(length=100), nullable=False),
@@ -176,12 +207,18 @@ def upgrade() -> None:
         sa.Column("spent_nusd", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("scope", "period"),
     )
+
+
+def _create_ledger_clock() -> None:
     op.create_table(
         "ledger_clock",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("last_day", sa.String(length=10), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+
+
+def _create_results() -> None:
     op.create_table(
         "results",
         sa.Column(
@@ -196,6 +233,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("result_key", "model", "refresh_job_id", name="uq_results_key"),
     )
+
+
+def _create_samples() -> None:
     op.create_table(
         "samples",
         sa.Column(

@@ -1,0 +1,81 @@
+"""The migrations make the tables that the code speaks of, on both databases, from any older schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from batcher.errors import ConfigurationError, DependencyError
+from batcher.store.database import Store
+from batcher.store.schema import SCHEMA_HEAD, ensure_schema, schema_version
+from batcher.store.tables import metadata
+
+
+def test_the_migrated_database_is_what_the_tables_say(store: Store) -> None:
+    with store.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_head_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", "batcher:store/migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA_HEAD]
+
+
+def test_a_second_start_changes_nothing(store: Store) -> None:
+    ensure_schema(store)
+    with store.read() as connection:
+        assert schema_version(connection) == SCHEMA_HEAD
+
+
+def test_a_newer_schema_is_refused_with_what_to_do(store: Store) -> None:
+    with store.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigurationError, match="Upgrade batcher"):
+        ensure_schema(store)
+
+
+def test_sqlite_ids_are_never_used_twice(tmp_path: Path) -> None:
+    """A lease's id is a fencing token: a deleted row's id must not come back."""
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}")
+    ensure_schema(store)
+    with store.read() as connection:
+        rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+        made = {row.name: row.sql for row in rows}
+    assert all("AUTOINCREMENT" in made[table] for table in ("jobs", "leases"))
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "words"),
+    [
+        ("sqlite://", ConfigurationError, "must be a file"),
+        ("mysql://host/name", ConfigurationError, "cannot be mysql"),
+        ("not a url", ConfigurationError, "cannot be read"),
+        ("nosuchdb://x", ConfigurationError, "Use sqlite"),
+    ],
+)
+def test_an_unusable_url_says_what_to_use(url: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        Store(url)
+
+
+def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_text("this is no database, but a text of more than a few bytes " * 50)
+    with pytest.raises(DependencyError, match="batcher doctor"):
+        ensure_schema(Store(f"sqlite:///{path}"))
+
+
+def test_a_postgresql_server_that_is_not_there_says_so() -> None:
+    store = Store("postgresql://nobody:secret@127.0.0.1:9/none")
+    with pytest.raises(DependencyError, match="cannot be used") as caught:
+        ensure_schema(store)
+    assert "secret" not in str(caught.value)
