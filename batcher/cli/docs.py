@@ -11,6 +11,13 @@ BEGIN: Final = "<!-- begin: written by `python -m batcher.cli.docs` from batcher
 END: Final = "<!-- end -->"
 
 
+def render_commands() -> str:
+    """``cli.md``."""
+    from batcher.cli import reference
+
+    return reference.render_commands()
+
+
 def render_configuration() -> str:
     """``configuration.md``."""
     from batcher.cli.configuration import render_reference
@@ -69,6 +76,7 @@ def main(folder: Path) -> None:
     """Renew the generated pages in FOLDER."""
     models = folder / "models.md"
     pages = {
+        folder / "cli.md": render_commands(),
         folder / "configuration.md": render_configuration(),
         models: render_models(models.read_text("utf-8")),
     }

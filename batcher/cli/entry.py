@@ -15,8 +15,8 @@ from batcher.errors import BatcherError
 
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
-EXIT_BROKEN_PIPE: Final = 141
-"""128 + SIGPIPE: what a shell reports of any program whose reader went away."""
+EXIT_BROKEN_PIPE: Final = 1
+"""What click exits with, quietly, when it finds out first that the reader went away."""
 
 
 def run(arguments: Sequence[str] | None) -> int:

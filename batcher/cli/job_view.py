@@ -9,8 +9,10 @@ from batcher.budget.ledger import Balance, job_account
 from batcher.budget.spend import Spend, day_balance, spend_of_job
 from batcher.cli.output import iso_time, usd, usd_or_none
 from batcher.domain import ItemStatus, JobState
+from batcher.engine.leasing import is_dead
 from batcher.quality.golden import Accuracy, accuracy
 from batcher.store.jobs import Job, count_errors, count_items, count_reused, get_job
+from batcher.store.leases import active_workers
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -29,6 +31,7 @@ class JobView:
         rejected: rejected items by code.
         balance: the job's own account.
         today: the daily cap's account; None before the first call ever.
+        has_worker: whether a process that lives holds some of its items.
     """
 
     job: Job
@@ -40,6 +43,7 @@ class JobView:
     balance: Balance | None
     today: Balance | None
     accuracy: Accuracy | None
+    has_worker: bool
 
     @property
     def total(self) -> int:
@@ -132,4 +136,5 @@ def _read(connection: Connection, ledger: Ledger, job_id: int) -> JobView:
         balance=next(iter(ledger.balances(connection, [job_account(job_id)])), None),
         today=day_balance(connection),
         accuracy=accuracy(connection, job_id),
+        has_worker=any(not is_dead(worker) for _, worker in active_workers(connection, job_id)),
     )

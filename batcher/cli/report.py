@@ -137,6 +137,8 @@ def _next_lines(view: JobView) -> list[str]:
         elif reason.startswith("budget:"):
             commands.append(f"batcher budget set --job {job.id} --max-cost AMOUNT")
         commands.append(f"batcher resume {job.id}")
+    if job.state is JobState.RUNNING and not view.has_worker:
+        commands.append(f"batcher resume {job.id}   (no process is running it)")
     return [f"{'Next:' if number == 0 else '':<6}{command}" for number, command in enumerate(commands)]
 
 

@@ -68,7 +68,7 @@ _WITHOUT_SETTINGS: Final = frozenset({"init", "tasks"})
     metavar="DIR",
 )
 @click.option("--database", help="SQLAlchemy URL of the store.", metavar="URL")
-@click.option("-v", "--verbose", is_flag=True, help="Log more, and show tracebacks.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__, prog_name="batcher", message="%(prog)s %(version)s")
 @click.pass_context
 def root(

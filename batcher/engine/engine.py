@@ -82,6 +82,7 @@ class Engine:
         self._running: dict[asyncio.Task[None], ItemRunner] = {}
         self._changed = asyncio.Event()
         self._stopping = False
+        self._abandoned = False
         self._budget_stop: Shortage | None = None
         self._fault: BaseException | None = None
         self.progress = Progress()
@@ -127,6 +128,9 @@ class Engine:
             await self._in_thread(self._conclude, job_ids, ending)
             return ending
         finally:
+            # What is still running had its call cut off: its lease stays open, so that whoever reclaims it
+            # books the call at its worst case.
+            self._abandoned = True
             for keeper in keepers:
                 keeper.cancel()
             for task in self._running:
@@ -187,13 +191,14 @@ class Engine:
         except LaneStoppedError:
             self._writer.change(runner.given_back())
         except asyncio.CancelledError:
-            self._writer.change(runner.given_back())
+            if not self._abandoned:
+                self._writer.change(runner.given_back())
         except Exception as error:  # noqa: BLE001 - a bug or a lost store: end the run, keep what is there
             self._fault = self._fault or error
             self.stop()
         finally:
             lease.unfinished -= 1
-            if lease.unfinished == 0 and self._fault is None:
+            if lease.unfinished == 0 and self._fault is None and not self._abandoned:
                 self._leases.pop(lease.id, None)
                 self._writer.close_lease(lease.id)
 

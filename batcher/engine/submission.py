@@ -140,7 +140,8 @@ def check_request(request: SubmitRequest, catalog: Catalog, is_usable: Usable) -
         if request.tier is None and request.model is None:
             raise NoUsableModelError(str(error)) from error
         raise
-    ladder = _usable_rungs(catalog, spec.ladder, is_usable) if request.model is None else (tier,)
+    rungs = spec.ladder if request.model is None else (tier,)
+    ladder = _usable_rungs(catalog, rungs, is_usable) if request.model is None else rungs
     return Order(
         request=request,
         task=task,
@@ -151,7 +152,7 @@ def check_request(request: SubmitRequest, catalog: Catalog, is_usable: Usable) -
         accepts=_accepted(catalog, spec.ladder, request.model),
         image_tier=find_image_tier(catalog, ladder, request.model, is_usable),
         golden=golden,
-        dropped_rungs=tuple(rung for rung in spec.ladder if rung not in ladder),
+        dropped_rungs=tuple(rung for rung in rungs if rung not in ladder),
         model=model,
     )
 

@@ -1,4 +1,4 @@
-"""The installed ``batcher`` as a user runs it: a child process with an empty home, and a vendor on loopback."""
+"""``batcher`` as a user runs it: a child process with an empty home, and a vendor on loopback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.vendor_server import VendorServer
 
 KEY = "sk-loopback-7d3f0a9b2c4e6f81"
 
-TASK = '''
+TASK = """
 from pydantic import BaseModel
 from batcher.tasks import Task, scorers
 
@@ -36,7 +36,7 @@ task = Task(
     scorer={"title": scorers.exact, "pages": scorers.exact}, correct_at=0.5,
     tier="economy", ladder=("economy",), max_output_tokens=200,
 )
-'''
+"""
 
 CONFIG = """
 [tiers]
@@ -85,10 +85,10 @@ class Cli:
         assert "Traceback" not in outcome.err, outcome.err
         return outcome
 
-    def start(self, *words: str | Path | int) -> subprocess.Popen[str]:
+    def start(self, *words: str | Path | int, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """Start a command and leave it running."""
         process = subprocess.Popen(
-            self._command(words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            self._command(words), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, cwd=self.folder, env=self.env,
         )  # fmt: skip
         self.started.append(process)

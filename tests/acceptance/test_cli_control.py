@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,18 +30,18 @@ def test_a_reached_cap_pauses_with_exit_code_4_and_a_raised_one_goes_on(
     cli: Cli, vendor_server: VendorServer
 ) -> None:
     cli.documents(6)
-    cli("budget", "set", "--daily", "0.001")
+    cli("budget", "set", "--daily", "0.0006")
     paused = cli(*SUBMIT, "--json", code=4).json
     assert paused["state"] == "paused"
     assert 0 < paused["done"] < 6
     assert paused["by_status"]["pending"] == 6 - paused["done"]
-    assert paused["waiting_reason"].startswith("budget: daily cap $0.001")
+    assert paused["waiting_reason"].startswith("budget: daily cap $0.0006")
     assert paused["resume_at"]
     shown = cli("budget", "show", "--json").json
-    assert shown["cap_usd"] == 0.001
-    assert 0 < shown["spent_usd"] <= 0.001
+    assert shown["cap_usd"] == 0.0006
+    assert 0 < shown["spent_usd"] <= 0.0006
     assert shown["reserved_usd"] == 0
-    assert shown["left_usd"] == pytest.approx(0.001 - shown["spent_usd"])
+    assert shown["left_usd"] == pytest.approx(0.0006 - shown["spent_usd"])
     assert cli("resume", code=4).out.startswith("Job 1 paused")
 
     cli("budget", "set", "--daily", "5.00")
@@ -51,9 +52,9 @@ def test_a_reached_cap_pauses_with_exit_code_4_and_a_raised_one_goes_on(
 
 def test_a_jobs_own_cap_holds_and_can_be_raised(cli: Cli) -> None:
     cli.documents(6)
-    paused = cli(*SUBMIT, "--max-cost", "0.001", "--json", code=4).json
-    assert paused["max_cost_usd"] == 0.001
-    assert paused["cost_usd"] <= 0.001
+    paused = cli(*SUBMIT, "--max-cost", "0.0006", "--json", code=4).json
+    assert paused["max_cost_usd"] == 0.0006
+    assert paused["cost_usd"] <= 0.0006
     assert "cap of job 1" in paused["waiting_reason"]
     assert "batcher budget set --job 1 --max-cost" in cli("status").out
     assert cli("budget", "show", "--json").json["jobs"][0]["job_id"] == 1
@@ -63,7 +64,7 @@ def test_a_jobs_own_cap_holds_and_can_be_raised(cli: Cli) -> None:
 
 def test_a_second_submission_takes_up_the_unfinished_job(cli: Cli, vendor_server: VendorServer) -> None:
     cli.documents(6)
-    cli(*SUBMIT, "--max-cost", "0.001", code=4)
+    cli(*SUBMIT, "--max-cost", "0.0006", code=4)
     cli.documents(8)
     again = cli(*SUBMIT, "--max-cost", "1.00", "--json")
     assert "Taking up job 1, which was paused (budget:" in again.err
@@ -188,8 +189,10 @@ def test_killed_and_resumed_nothing_done_is_done_again(cli: Cli, slow: VendorSer
     cli.documents(30)
     running = cli.start(*SUBMIT)
     slow.wait_for_calls(6)
+    assert "no process" not in cli("status").out
     running.kill()
     running.communicate()
+    assert "batcher resume 1   (no process is running it)" in cli("status").out
     slow.configure(latency_s=0.0)
     assert cli("resume", "--json").json[0]["done"] == 30
     # The two calls in flight, and at most one group of two answers that was not committed yet.
@@ -213,6 +216,21 @@ def test_killed_while_reading_the_corpus_resume_reads_the_rest(cli: Cli) -> None
     assert outcome["items"] == 20_000
     assert outcome["by_status"]["pending"] == 20_000
     assert "cap of job 1" in outcome["waiting_reason"]
+
+
+def test_half_read_standard_input_is_told_and_what_was_stored_goes_on(cli: Cli) -> None:
+    running = cli.start("submit", "-", "--task", "./cards", "--max-cost", "0", stdin=subprocess.PIPE)
+    assert running.stdin is not None
+    running.stdin.write("".join(f'{{"text": "row {n} of many"}}\n' for n in range(5_000)))
+    running.stdin.flush()
+    _wait_for(lambda: _count_items(cli) >= 1_000)
+    cli("pause", 1)
+    running.kill()
+    running.communicate()
+    stored = _count_items(cli)
+    outcome = cli("resume", 1, "--json", code=4)
+    assert "standard input, which cannot be read again" in outcome.err
+    assert outcome.json["items"] == stored
 
 
 def test_watching_a_job_from_another_process(cli: Cli, slow: VendorServer) -> None:

@@ -13,9 +13,7 @@ from tests.support.vendor_server import VendorServer
 from .conftest import KEY, Cli
 
 
-def test_second_submission_reuses_everything_and_costs_nothing(
-    cli: Cli, vendor_server: VendorServer
-) -> None:
+def test_second_submission_reuses_everything_and_costs_nothing(cli: Cli, vendor_server: VendorServer) -> None:
     cli.documents(5)
     first = cli("submit", "docs", "--task", "./cards", "--json").json
     assert first["items"] == first["done"] == 5
@@ -96,7 +94,9 @@ def test_golden_file_gives_accuracy_with_its_interval(cli: Cli, vendor_server: V
 
 
 def test_jsonl_on_standard_input(cli: Cli) -> None:
-    rows = "".join(json.dumps({"id": f"r{n}", "text": f"Row number {n} about rivers."}) + "\n" for n in range(3))
+    rows = "".join(
+        json.dumps({"id": f"r{n}", "text": f"Row number {n} about rivers."}) + "\n" for n in range(3)
+    )
     outcome = cli("submit", "-", "--task", "./cards", "--json", stdin=rows).json
     assert outcome["done"] == 3
     assert [line["source"] for line in cli("results", 1).lines] == ["-#r0", "-#r1", "-#r2"]
@@ -160,7 +160,7 @@ def test_a_terminal_sees_the_bar_the_answers_and_the_question_of_price(cli: Cli)
 
 
 def _on_terminal(cli: Cli, words: list[str], typed: bytes) -> tuple[str, int]:
-    """Run a command on a pseudo-terminal, with something typed ahead; what was on the screen, and the code."""
+    """Run a command on a pseudo-terminal, with words typed ahead; returns the screen and the code."""
     ours, theirs = pty.openpty()
     env = cli.env | {"TERM": "xterm-256color", "COLUMNS": "120"}
     process = subprocess.Popen(

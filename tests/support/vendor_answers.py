@@ -126,7 +126,7 @@ def strict_schema_fault(schema: Any, path: str = "#") -> str:
             return f"In context={path}, 'additionalProperties' is required to be supplied and to be false."
         if set(schema.get("required", ())) != set(properties or {}):
             return f"In context={path}, 'required' must include every key in properties."
-    for word in ("default", "allOf", "oneOf", "not", "uniqueItems", "patternProperties"):
+    for word in ("default", "allOf", "oneOf", "not", "minLength", "maxLength", "patternProperties"):
         if word in schema:
             return f"In context={path}, '{word}' is not permitted."
     return _first_fault_below(schema, path, strict_schema_fault)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -20,6 +21,7 @@ _START_TIMEOUT_S: Final = 180.0
 
 _LOG_BYTES: Final = 262_144
 _STOP_TIMEOUT_S: Final = 5.0
+_NOTICE_S: Final = 0.5
 _DEFAULT_CONTEXT: Final = 4096
 
 
@@ -45,6 +47,12 @@ class ModelServer:
     def running(self) -> bool:
         """Whether the child is alive."""
         return self._process.returncode is None
+
+    async def notice_end(self) -> None:
+        """After a broken connection, wait a moment for the news of the child's end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_NOTICE_S):
+                await self._process.wait()
 
     async def stop(self) -> None:
         """End the child and wait for its end."""

@@ -61,7 +61,12 @@ class LocalProvider:
         """
         running = await self._ready(request.model_id)
         async with running.slots:
-            completion = await running.chat.complete(_in_grammar(request))
+            try:
+                completion = await running.chat.complete(_in_grammar(request))
+            except ProviderError as error:
+                if error.status is None:
+                    await running.server.notice_end()
+                raise
         running.answered = True
         return completion
 
@@ -107,7 +112,7 @@ class LocalProvider:
             try:
                 server = await start_server(name, weights_file(name, self._options), self._options)
             except BatcherError as error:
-                raise ProviderError(FailureClass.BAD_REQUEST, str(error)[:500], billed=False) from error
+                raise ProviderError(FailureClass.ACCOUNT, str(error)[:500], billed=False) from error
             chat = OpenAIChat(
                 server.base_url,
                 server.api_key,
@@ -125,7 +130,7 @@ class LocalProvider:
         await running.server.stop()
         if not running.answered:
             raise ProviderError(
-                FailureClass.BAD_REQUEST,
+                FailureClass.ACCOUNT,
                 f"The model server of {name} dies before it answers. Its log is {running.server.log}",
                 billed=False,
             )
@@ -136,7 +141,7 @@ def _in_grammar(request: ChatRequest) -> ChatRequest:
     """The request with what runs small models best, and its schema as a grammar without optional white space.
 
     The server would enforce ``response_format`` too, but lets the model indent: that took 1.7 times the
-    tokens and ran into the limit of 400 on 3 to 6 of 8 loan agreements, the grammar on none (SmolLM2,
+    tokens and ran into the limit of 400 on 2 to 6 of 8 loan agreements, the grammar on none (SmolLM2,
     2026-11-20). llguidance takes the rule in the schema's ``x-guidance``; llama.cpp only passes it on in a
     ``grammar``.
     """

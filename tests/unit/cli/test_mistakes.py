@@ -1,0 +1,109 @@
+"""Every mistake that can be seen before the corpus is read is told in plain words, with the right code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batcher.cli import main
+
+TASK = """
+from pydantic import BaseModel
+from batcher.tasks import Task, scorers
+
+class Answer(BaseModel):
+    title: str
+
+task = Task(name="cards", version=1, prompt="Card.", output=Answer, scorer=scorers.exact, tier="standard")
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "TOGETHER_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-never-used-0000")
+    monkeypatch.setenv("BATCHER_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("docs", "nothing", "cards"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("A text about rivers.")
+    (tmp_path / "bad.jsonl").write_text("{}\n")
+    (tmp_path / "rows.csv").write_text("number\n1\n")
+    (tmp_path / "cards" / "task.py").write_text(TASK)
+    return tmp_path
+
+
+SUBMIT = ["submit", "docs", "--task", "./cards"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["submit", "docs", "--task", "card"], 3, "no task 'card'"),
+        ([*SUBMIT, "--param", "x=1"], 3, "no parameter 'x'"),
+        ([*SUBMIT, "--param", "x"], 2, "NAME=VALUE"),
+        ([*SUBMIT, "--tier", "gold"], 3, "no tier 'gold'"),
+        ([*SUBMIT, "--model", "gpt-4o-minni"], 3, "gpt-4o-mini"),
+        ([*SUBMIT, "--model", "gpt-4o-mini", "--tier", "local"], 2, "not on tier local"),
+        ([*SUBMIT, "--model", "claude-haiku-4-5"], 3, "ANTHROPIC_API_KEY"),
+        ([*SUBMIT, "--golden", "bad.jsonl"], 3, "line 1"),
+        ([*SUBMIT, "--golden", "away.jsonl"], 3, "away.jsonl"),
+        ([*SUBMIT, "--max-cost", "lots"], 2, "amount of dollars"),
+        ([*SUBMIT, "--limit", "0"], 2, "--limit"),
+        ([*SUBMIT, "--detach"], 2, "no broker_url is set"),
+        (["submit", "nowhere", "--task", "./cards"], 2, "nowhere"),
+        (["submit", "nothing", "--task", "./cards"], 2, "no documents in nothing"),
+        (["submit", "rows.csv", "--task", "./cards"], 2, "text"),
+        (["submit", "docs"], 2, "--task"),
+        (["submit", "--task", "./cards"], 2, "PATH"),
+        (["--config", "none.toml", "jobs"], 3, "none.toml"),
+        (["--database", "mysql://x/y", "jobs"], 3, "sqlite"),
+        (["status"], 2, "no jobs"),
+        (["results", "9"], 2, "no job 9"),
+        (["results", "nine"], 2, "not a valid integer"),
+        (["retry", "9"], 2, "no job 9"),
+        (["resume", "9"], 2, "no job 9"),
+        (["pause", "9"], 2, "no job 9"),
+        (["cancel", "9"], 2, "no job 9"),
+        (["budget", "set"], 2, "--daily 5.00"),
+        (["budget", "set", "--job", "1"], 2, "go together"),
+        (["budget", "set", "--daily", "-1"], 2, "amount of dollars"),
+        (["budget", "set", "--job", "9", "--max-cost", "1"], 2, "no job 9"),
+    ],
+)
+def test_mistake(words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == code
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+    assert main(["jobs", "--json"]) == 0
+    assert capsys.readouterr().out.strip() == "[]"
+
+
+def test_no_key_at_all_names_the_variables(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert main(SUBMIT) == 3
+    said = capsys.readouterr().err
+    assert "Tier standard needs a key: set ANTHROPIC_API_KEY or OPENAI_API_KEY" in said
+    assert "--tier local" in said
+
+
+def test_detach_with_a_broker_is_told_to_come_later(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BATCHER_BROKER_URL", "redis://127.0.0.1:6379/0")
+    assert main([*SUBMIT, "--detach"]) == 3
+    assert "later" in capsys.readouterr().err
+
+
+def test_a_detail_of_the_settings_that_is_wrong_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BATCHER_CONCURRENCY", "many")
+    assert main(["jobs"]) == 3
+    assert "concurrency" in capsys.readouterr().err
+    assert main(["tasks", "list"]) == 0
