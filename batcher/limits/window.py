@@ -1,114 +1,137 @@
-"""One limit: so much in any window of so many seconds, paced."""
+"""One limit: so much in any window of so many seconds, paced.
+
+Everything is kept as shares of the limit: a unit costs 1/limit when it goes. So a limit that changes needs no
+conversion, and what went under the old one keeps its share of the window.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Final
 
+from batcher.limits.quotas import MINUTE_S, Quota
+
 CELLS_PER_WINDOW: Final = 600
 """Admissions this close together (0.1 s of a minute) share a cell. A cell leaves the window when its last
 admission does, so the grouping errs on the safe side."""
 
-BURST_S: Final = 1.0
-"""An idle limit may be used at once for as much as this many seconds of it bring."""
+BURST_S: Final = 0.5
+"""An idle limit may be used at once for as much as this many seconds of it bring. Vendors may hold a limit
+per minute by the second (OpenAI's page on rate limits says so), so it is less than one."""
+
+DRAIN_TOLERANCE_S: Final = 1.0
+"""A response says what was left when its request arrived, which is late news: a difference below what this
+many seconds bring means nothing."""
+
+_ROUNDING: Final = 1e-10
+"""A bucket this close to full, as a share of the window, is full: else a refill could round to nothing for
+ever."""
 
 
 class Window:
-    """Admits ``limit`` units in any ``span_s`` seconds, spread evenly.
+    """Admits a quota of units in any span of seconds, spread evenly.
 
-    Two rules, both of which must hold. The bucket refills continuously and holds one second's worth (at
-    least one unit): it spreads admissions, because vendors refuse bursts. An amount above what it holds
-    goes when it is full and leaves a debt. The log of the last ``span_s`` seconds makes the limit exact
-    whatever the amounts are; an amount above ``limit`` itself goes when the log is empty.
+    Three rules, all of which must hold. The bucket refills continuously and holds ``BURST_S`` seconds' worth
+    (at least one unit): it spreads admissions, because vendors refuse bursts. An amount above what it holds
+    goes when it is full and leaves a debt. The log of the last span makes the limit exact whatever the
+    amounts are; an amount above the limit itself goes when the log is empty. The room is the vendor's own
+    bucket as we believe it to be: as large as the limit, and drained when a response says that less is left,
+    because others use the account too.
+
+    Windows longer than a minute have no bucket: a daily limit may be used up by noon.
 
     Args:
-        limit: units per span.
-        span_s: length of the window, seconds.
-        paced: False leaves the bucket out (a daily limit may be used up by noon).
+        quota: the limit.
         now: the clock's time.
+        full: False starts with an empty bucket, where the limit was in use until now.
     """
 
-    __slots__ = (
-        "_cell_s",
-        "_cells",
-        "_filled_at",
-        "_held",
-        "_level",
-        "_paced",
-        "_rate",
-        "_used",
-        "limit",
-        "span_s",
-    )
+    __slots__ = ("_cell_s", "_cells", "_filled_at", "_held", "_level", "_room", "_used", "quota")
 
-    def __init__(self, limit: int, span_s: float, *, now: float, paced: bool = True) -> None:
-        self.limit = limit
-        self.span_s = span_s
-        self._paced = paced
-        self._rate = limit / span_s
-        self._held = max(1.0, self._rate * BURST_S)
-        self._level = self._held
+    def __init__(self, quota: Quota, *, now: float, full: bool = True) -> None:
+        self.quota = quota
+        self._held = held_share(quota)
+        self._level = self._held if full else 0.0
+        self._room = 1.0
         self._filled_at = now
-        self._cell_s = span_s / CELLS_PER_WINDOW
-        self._cells: deque[list[float]] = deque()  # [first admission, last admission, amount]
+        self._cell_s = quota.span_s / CELLS_PER_WINDOW
+        self._cells: deque[list[float]] = deque()  # [first admission, last admission, share]
         self._used = 0.0
 
-    def delay(self, amount: int, now: float) -> float:
+    def delay(self, amount: float, now: float) -> float:
         """Seconds until ``amount`` may go, 0 if it may now. What is admitted meanwhile is not foreseen."""
         self._advance(now)
-        return max(self._bucket_delay(amount), self._log_delay(amount, now))
+        share = amount / self.quota.limit
+        missing = min(share, 1.0) - self._room
+        if self.quota.span_s <= MINUTE_S:
+            missing = max(missing, min(share, self._held) - self._level)
+        wait = missing * self.quota.span_s if missing > _ROUNDING else 0.0
+        return max(wait, self._log_delay(share, now))
 
-    def take(self, amount: int, now: float) -> None:
+    def take(self, amount: float, now: float) -> None:
         """Book ``amount`` as going now."""
         self._advance(now)
-        self._level -= amount
-        self._used += amount
+        share = amount / self.quota.limit
+        self._level -= share
+        self._room -= share
+        self._used += share
         cells = self._cells
         if cells and now - cells[-1][0] < self._cell_s:
             cells[-1][1] = now
-            cells[-1][2] += amount
+            cells[-1][2] += share
         else:
-            cells.append([now, now, amount])
+            cells.append([now, now, share])
 
-    def give_back(self, amount: int, now: float) -> None:
+    def give_back(self, amount: float, now: float) -> None:
         """Undo part of what was booked, from the oldest bookings on: they leave the window first anyway."""
         self._advance(now)
-        self._level = min(self._held, self._level + amount)
-        rest = float(amount)
+        share = amount / self.quota.limit
+        self._level = min(self._held, self._level + share)
+        self._room = min(1.0, self._room + share)
         for cell in self._cells:
-            part = min(rest, cell[2])
+            part = min(share, cell[2])
             cell[2] -= part
             self._used -= part
-            rest -= part
-            if rest <= 0:
+            share -= part
+            if share <= 0:
                 return
 
+    def drain(self, remaining: float, now: float) -> None:
+        """Believe a response that says that less is left than we thought."""
+        self._advance(now)
+        left = remaining / self.quota.limit
+        if left < self._room - DRAIN_TOLERANCE_S / self.quota.span_s:
+            self._room = left
+
+    def change(self, limit: int) -> None:
+        """Go on with another limit for the same span."""
+        self.quota = Quota(limit, self.quota.span_s)
+        self._held = held_share(self.quota)
+
     def _advance(self, now: float) -> None:
+        span_s = self.quota.span_s
         if now > self._filled_at:
-            self._level = min(self._held, self._level + (now - self._filled_at) * self._rate)
+            refill = (now - self._filled_at) / span_s
+            self._level = min(self._held, self._level + refill)
+            self._room = min(1.0, self._room + refill)
             self._filled_at = now
         cells = self._cells
-        while cells and cells[0][1] + self.span_s <= now:
+        while cells and cells[0][1] + span_s <= now:
             self._used -= cells.popleft()[2]
         if not cells:
             self._used = 0.0
 
-    def _bucket_delay(self, amount: int) -> float:
-        if not self._paced:
-            return 0.0
-        missing = min(amount, self._held) - self._level
-        return missing / self._rate if missing > _ROUNDING * self._held else 0.0
-
-    def _log_delay(self, amount: int, now: float) -> float:
-        excess = self._used + min(amount, self.limit) - self.limit
-        if excess <= 0:
+    def _log_delay(self, share: float, now: float) -> float:
+        excess = self._used + min(share, 1.0) - 1.0
+        if excess <= _ROUNDING:
             return 0.0
         for cell in self._cells:
             excess -= cell[2]
-            if excess <= 0:
-                return max(cell[1] + self.span_s - now, 0.0)
+            if excess <= _ROUNDING:
+                return max(cell[1] + self.quota.span_s - now, 0.0)
         return 0.0
 
 
-_ROUNDING: Final = 1e-9
-"""A bucket this close to full, as a share of it, is full: else a refill could round to nothing for ever."""
+def held_share(quota: Quota) -> float:
+    """What an idle limit may be used for at once, as a share of it."""
+    return min(1.0, max(1.0 / quota.limit, BURST_S / quota.span_s))

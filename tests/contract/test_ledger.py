@@ -139,7 +139,7 @@ def test_racing_processes_never_pass_the_cap_together(store: Store, store_url: s
     with store.write() as connection:
         [found] = ledger.balances(connection, [Account("day", ledger.today(connection))])
     assert found.reserved_nusd == admitted
-    assert 1_000 - 7 < admitted <= 1_000
+    assert 1_000 - 17 < admitted <= 1_000, "what is left admits no racer's amount"
 
 
 def test_racing_threads_open_a_new_day_once(store: Store, ledger: Ledger) -> None:

@@ -83,7 +83,7 @@ def _one_group() -> int:
     return CONCURRENCY
 
 
-def test_a_worker_that_slept_through_its_lease_sends_nothing_and_its_late_answer_is_booked(
+def test_a_worker_that_slept_through_its_lease_begins_no_call_and_its_late_answers_are_booked(
     runtime: Runtime, vendor_server: VendorServer, tmp_path: Path
 ) -> None:
     config = tmp_path / "home" / "batcher.toml"
@@ -102,14 +102,14 @@ def test_a_worker_that_slept_through_its_lease_sends_nothing_and_its_late_answer
     output, _ = other.communicate(timeout=60)
     assert output.strip() == "idle"
     assert item_statuses(runtime, job.id) == {"done": 40}
-    calls = len(vendor_server.bill)
+    marked = {row.id for row in rows(runtime, "attempts")}
     answers = {row.id: row.output for row in rows(runtime, "results")}
     sleeper.send_signal(signal.SIGCONT)
     sleeper.communicate(timeout=60)
-    assert len(vendor_server.bill) == calls, "the sleeper sent nothing after it woke"
+    assert {row.id for row in rows(runtime, "attempts")} == marked, "the sleeper began no call after it woke"
+    assert len(vendor_server.bill) <= len(marked), "what was on its way when it fell asleep may still arrive"
     assert {row.id: row.output for row in rows(runtime, "results")} == answers, "no result was overwritten"
     made = rows(runtime, "attempts")
-    assert len(made) >= calls
     day = next(found for found in balances(runtime) if found.account.scope == "day")
     assert day.spent_nusd == sum(row.cost_nusd for row in made)
     assert day.reserved_nusd == 0

@@ -1,0 +1,302 @@
+"""One key of a limiter whose permits come from elsewhere: the queue, a small stock, and who keeps it filled.
+
+Permits are fetched for many callers at a time, by one task per key. While there are enough of them, it also
+keeps a stock of what this process uses in a moment, so that most callers need not wait for a round trip; what
+is not used within half a second goes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections import deque
+from typing import Final
+
+from batcher.limits.base import Permit
+from batcher.limits.charging import Charging
+from batcher.limits.demand import Demand
+from batcher.limits.exchange import Ask, Grantor, Reply, observed_from_text, observed_to_text
+from batcher.limits.quotas import DIMENSIONS, Charge, Dimension, Observed, Quotas, told_limits
+from batcher.limits.window import DRAIN_TOLERANCE_S
+
+IDLE_S: Final = 0.5
+"""A stock that nobody took from for so long goes back."""
+HEARTBEAT_S: Final = 2.0
+LONGEST_WAIT_S: Final = 1.0
+"""How often those who wait long ask again: a refund or a new limit may have changed the outlook."""
+POLL_S: Final = 0.05
+LONGEST_POLL_S: Final = 0.4
+"""While a limit is used to the full, each process asks this often times the number of processes, so that the
+permits come in handfuls; at most this long, because a bucket holds but half a second's worth."""
+SHARE_PAUSE_S: Final = 0.1
+MOST_AT_ONCE: Final = 256
+"""Callers in one ask."""
+
+_NOTHING: Final = (0.0,) * len(DIMENSIONS)
+
+
+class _Turn:
+    """One waiting caller; the future is done when it may go."""
+
+    __slots__ = ("admitted", "charge")
+
+    def __init__(self, charge: Charge) -> None:
+        self.charge = charge
+        self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class SharedLane:
+    """What is counted together for one key in this process.
+
+    Args:
+        key: its name.
+        quotas: the limits in force.
+        grantor: where permits come from.
+        expected_processes: how many processes to assume until they have been counted.
+    """
+
+    def __init__(self, key: str, quotas: Quotas, grantor: Grantor, expected_processes: int) -> None:
+        self.key = key
+        self.alive = max(1, expected_processes)
+        self._quotas = quotas
+        self._in_force = quotas.in_force()
+        self._observed_text = ""
+        self._charging = Charging(charges_output_limit=quotas.charges_output_limit)
+        self._grantor = grantor
+        self._demand = Demand()
+        self._tight = self._tight_dimensions()
+        self._queue: deque[_Turn] = deque()
+        self._stock_count = 0
+        self._stock = list(_NOTHING)
+        self._settled = list(_NOTHING)
+        self._in_flight = 0
+        self._cool_until = -math.inf
+        self._cool_reason = ""
+        self._reply = Reply()
+        self._waits_for_limit = False
+        self._shared_at = -math.inf
+        self._wake = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._is_closing = False
+
+    async def acquire(self, input_tokens: int, output_limit: int) -> Permit:
+        charge = self._charging.before(input_tokens, output_limit)
+        self._demand.note(charge)
+        if not self._queue and self._take_from_stock(charge):
+            self._in_flight += 1
+            if self._stock_count <= self._demand.low_mark:
+                self._nudge()
+            return Permit(self, charge, output_limit)
+        turn = _Turn(charge)
+        self._queue.append(turn)
+        if not self._waits_for_limit:
+            self._nudge()
+        try:
+            await turn.admitted
+        except asyncio.CancelledError:
+            if turn in self._queue:
+                self._queue.remove(turn)
+            elif not turn.admitted.cancelled():
+                self._in_flight -= 1
+                self._return(charge)
+            raise
+        return Permit(self, charge, output_limit)
+
+    def settle(self, permit: Permit, input_tokens: int, output_tokens: int) -> None:
+        charge = self._charging.after(input_tokens, output_tokens, permit.output_limit)
+        self._rebook(permit, charge)
+
+    def take_back(self, permit: Permit) -> None:
+        self._rebook(permit, _NOTHING)
+
+    def close(self, _permit: Permit) -> None:
+        self._in_flight -= 1
+        if self._quotas.concurrency is not None:
+            self._nudge()
+
+    def refund(self, tokens: int) -> None:
+        self._return((0, 0, tokens, tokens, tokens, 0))
+
+    def cool_down(self, seconds: float, reason: str) -> None:
+        self._cool(seconds, reason)
+        self._grantor.share_cool_down(self.key, seconds, reason)
+
+    def observe(self, observed: Observed) -> None:
+        is_news = self._quotas.learn(told_limits(observed))
+        if is_news:
+            self._observed_text = observed_to_text(self._quotas.observed)
+            self._renew()
+        left = self._news_of_rooms(observed)
+        now = _now()
+        if is_news or (left and now >= self._shared_at + SHARE_PAUSE_S):
+            self._shared_at = now
+            self._grantor.share_observed(self.key, self._in_force, self._observed_text, left)
+
+    def waiting_for(self) -> str:
+        """Why the first in the queue waits, or ""."""
+        if not self._queue:
+            return ""
+        situation = self._grantor.situation()
+        reason = self._reason()
+        return f"{situation}: {reason}" if situation and reason else situation or reason
+
+    async def aclose(self) -> None:
+        """Give back what is held. Who still waits, waits on: nobody is admitted any more."""
+        self._is_closing = True
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait((keeper,))
+        self._give_back_stock()
+        await self._grantor.grant(self.key, self._ask(leaving=True))
+
+    def _reason(self) -> str:
+        cool_s = self._cool_until - _now()
+        if cool_s > 0:
+            return f"cooling down {math.ceil(cool_s)} s: {self._cool_reason}"
+        if self._reply.why == "in flight":
+            return f"in flight: {self._quotas.concurrency} calls at most, in all processes"
+        quota = self._in_force.get(Dimension(self._reply.why)) if self._reply.why in DIMENSIONS else None
+        return f"rate limit: {quota.text(Dimension(self._reply.why))}" if quota else "asking for permits"
+
+    def _take_from_stock(self, charge: Charge) -> bool:
+        if self._stock_count <= 0 or _now() < self._cool_until:
+            return False
+        stock = self._stock
+        for index in self._tight:
+            if stock[index] < charge[index]:
+                return False
+        for index in self._tight:
+            stock[index] -= charge[index]
+        self._stock_count -= 1
+        return True
+
+    def _return(self, charge: Charge) -> None:
+        self._settled = [known + amount for known, amount in zip(self._settled, charge, strict=True)]
+        self._keep_going()
+
+    def _rebook(self, permit: Permit, charge: Charge) -> None:
+        booked, permit.charge = permit.charge, charge
+        for index in self._tight:
+            self._settled[index] += booked[index] - charge[index]
+        self._keep_going()
+
+    def _cool(self, seconds: float, reason: str) -> None:
+        until = _now() + max(seconds, 0.0)
+        if until > self._cool_until:
+            self._cool_until, self._cool_reason = until, reason
+
+    def _news_of_rooms(self, observed: Observed) -> dict[Dimension, float]:
+        """Of what a response says is left, what is notably less than we believe."""
+        left = {}
+        for reading in observed.readings:
+            quota = self._in_force.get(reading.dimension)
+            if quota is None or reading.remaining is None:
+                continue
+            share = reading.remaining / quota.limit
+            believed = self._reply.rooms.get(reading.dimension, 1.0)
+            if share < believed - DRAIN_TOLERANCE_S / quota.span_s:
+                left[reading.dimension] = share
+        return left
+
+    def _renew(self) -> None:
+        self._in_force = self._quotas.in_force()
+        self._tight = self._tight_dimensions()
+
+    def _tight_dimensions(self) -> tuple[int, ...]:
+        return tuple(DIMENSIONS.index(name) for name in self._in_force)
+
+    def _nudge(self) -> None:
+        self._wake.set()
+        self._keep_going()
+
+    def _keep_going(self) -> None:
+        if self._keeper is None and not self._is_closing:
+            self._keeper = asyncio.ensure_future(self._keep())
+
+    async def _keep(self) -> None:
+        """Fetch permits until nobody wants any and nothing is held."""
+        while True:
+            if self._demand.is_idle(_now()):
+                self._give_back_stock()
+            ask = self._ask(leaving=self._is_at_rest())
+            turns = list(self._queue)[: len(ask.queue)]
+            self._settled = list(_NOTHING)
+            self._wake.clear()
+            reply = await self._grantor.grant(self.key, ask)
+            pause_s = self._apply(ask, turns, reply)
+            if ask.leaving and self._is_at_rest():
+                self._keeper = None
+                return
+            if pause_s > 0:
+                await self._pause(pause_s)
+
+    def _is_at_rest(self) -> bool:
+        return not (self._queue or self._stock_count or self._in_flight or any(self._settled)) and (
+            self._demand.is_idle(_now())
+        )
+
+    def _ask(self, *, leaving: bool) -> Ask:
+        wanted = 0 if self._quotas.concurrency else self._demand.wanted(self._stock_count, _now())
+        return Ask(
+            quotas=self._in_force,
+            observed=self._observed_text,
+            settled=tuple(self._settled),
+            queue=tuple(turn.charge for turn, _ in zip(self._queue, range(MOST_AT_ONCE), strict=False)),
+            spare_count=wanted,
+            spare=self._demand.charge_of(wanted),
+            in_flight=self._in_flight,
+            concurrency=self._quotas.concurrency or 0,
+            leaving=leaving,
+        )
+
+    def _apply(self, ask: Ask, turns: list[_Turn], reply: Reply) -> float:
+        """Hand out what was granted; seconds to wait before asking again, 0 for at once."""
+        self._reply = reply
+        self.alive = reply.alive
+        if reply.observed:
+            self._observed_text = reply.observed
+            self._quotas.learn(observed_from_text(reply.observed))
+            self._renew()
+            self._return(ask.settled)
+            return 0.0
+        if reply.cool_s > 0:
+            self._cool(reply.cool_s, reply.cool_reason)
+        for turn in turns[: reply.admitted]:
+            if turn.admitted.done():  # cancelled while its permit was on the way
+                self._return(turn.charge)
+            else:
+                self._queue.popleft()
+                self._in_flight += 1
+                turn.admitted.set_result(None)
+        if reply.spare:
+            self._stock_count += reply.spare
+            for index, amount in enumerate(ask.spare):
+                self._stock[index] += amount * reply.spare / ask.spare_count
+        self._waits_for_limit = reply.wait_s > 0 and bool(self._queue)
+        if self._waits_for_limit:
+            handful_s = min(POLL_S * self.alive, LONGEST_POLL_S) * random.uniform(0.9, 1.1)
+            return min(max(reply.wait_s, handful_s), LONGEST_WAIT_S)
+        if self._queue:
+            return 0.0
+        return IDLE_S if self._stock_count or any(self._settled) else HEARTBEAT_S
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, unless somebody comes or goes for whom it is worth asking at once."""
+        timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+            self._waits_for_limit = False
+
+    def _give_back_stock(self) -> None:
+        if self._stock_count:
+            self._stock[0] = self._stock[1] = float(self._stock_count)
+            self._settled = [known + held for known, held in zip(self._settled, self._stock, strict=True)]
+        self._stock_count, self._stock = 0, list(_NOTHING)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
