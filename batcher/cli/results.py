@@ -20,7 +20,7 @@ _STDOUT = Path("-")
 
 
 @click.command("results")
-@click.argument("job", type=int)
+@click.argument("job", type=int, required=False)
 @click.option(
     "--format",
     "named",
@@ -36,29 +36,30 @@ _STDOUT = Path("-")
     help="Default: standard output. The file appears whole or not at all.",
 )
 @click.pass_obj
-def results(settings: Settings, job: int, named: str | None, path: Path | None) -> None:
+def results(settings: Settings, job: int | None, named: str | None, path: Path | None) -> None:
     """Write a job's results, also in mid-run.
 
-    One line per document that is done, failed, rejected or cancelled, in the order of submission.
+    One line per document that is done, failed, rejected or cancelled, in the order of submission. Without
+    JOB, the newest one.
     """
     from batcher.export.files import choose_format
     from batcher.export.lines import open_results
     from batcher.export.writers import WRITERS
     from batcher.runtime import Runtime
-    from batcher.store.jobs import get_job
+    from batcher.store.jobs import get_job, newest_job_id
     from batcher.tasks.spec import TaskSpec
 
     target = None if path == _STDOUT else path
     chosen = choose_format(named, target)
     store = Runtime(settings).store
     with store.read() as connection:
-        found = get_job(connection, job)
+        found = get_job(connection, newest_job_id(connection) if job is None else job)
     with _open(target, chosen) as stream, open_results(store, found) as lines:
         count = WRITERS[chosen](lines, TaskSpec.from_json(found.spec).schema, stream)
     if target is not None:
-        note(f"Wrote {count:,} result{'' if count == 1 else 's'} of job {job} to {target}")
+        note(f"Wrote {count:,} result{'' if count == 1 else 's'} of job {found.id} to {target}")
     elif count == 0:
-        note(f"Job {job} has no results yet. Watch it: batcher status {job} --watch")
+        note(f"Job {found.id} has no results yet. Watch it: batcher status {found.id} --watch")
 
 
 @contextmanager

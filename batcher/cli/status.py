@@ -32,10 +32,13 @@ def status(settings: Settings, job: int | None, watch: bool, as_json: bool) -> i
     """
     from batcher.cli.job_view import read_job_view
     from batcher.runtime import Runtime
+    from batcher.store.jobs import newest_job_id
 
     runtime = Runtime(settings)
-    job_id = job if job is not None else _newest(runtime)
-    view = read_job_view(runtime.store, runtime.ledger, job_id)
+    if job is None:
+        with runtime.store.read() as connection:
+            job = newest_job_id(connection)
+    view = read_job_view(runtime.store, runtime.ledger, job)
     if watch:
         return _watch(runtime, view, as_json=as_json)
     _echo(view, as_json=as_json)
@@ -66,17 +69,6 @@ def jobs(settings: Settings, limit: int, as_json: bool) -> None:
         header = ("JOB", "TASK", "TIER", "STATE", "DONE", "FAILED", "ALL", "COST", "SUBMITTED", "REASON")
         rows = [_row(job, counts[job.id], balances.get(job.id)) for job in found]
         echo_table([header, *rows], right=(0, 4, 5, 6, 7))
-
-
-def _newest(runtime: Runtime) -> int:
-    from batcher.errors import UsageError
-    from batcher.store.jobs import list_jobs
-
-    with runtime.store.read() as connection:
-        found = list_jobs(connection, limit=1)
-    if not found:
-        raise UsageError("There are no jobs yet. Start with: batcher submit docs/ --task enrichment")
-    return found[0].id
 
 
 def _watch(runtime: Runtime, view: JobView, *, as_json: bool) -> int:

@@ -22,7 +22,7 @@ class Demand:
         low_mark: a stock of no more than this is to be filled up.
     """
 
-    __slots__ = ("_count", "_mean", "_rate", "_sums", "_target", "_updated_at", "low_mark")
+    __slots__ = ("_count", "_mean", "_noted_at", "_rate", "_sums", "_target", "_updated_at", "low_mark")
 
     def __init__(self) -> None:
         self._count = 0
@@ -31,6 +31,7 @@ class Demand:
         self._rate = 0.0
         self._target = 0
         self._updated_at = -math.inf
+        self._noted_at = -math.inf
         self.low_mark = 0
 
     def note(self, charge: Charge) -> None:
@@ -53,13 +54,14 @@ class Demand:
 
     def is_idle(self, now: float) -> bool:
         """Whether nobody has asked for half a second."""
-        return self._count == 0 and now > self._updated_at + IDLE_S
+        return self._count == 0 and now >= self._noted_at + IDLE_S
 
     def _update(self, now: float) -> None:
         passed_s = now - self._updated_at
         if self._count == 0 and passed_s < IDLE_S:
             return
         if self._count:
+            self._noted_at = now
             weight = min(1.0, self._count * 0.1)
             for index in (2, 4, 5):
                 self._mean[index] += weight * (self._sums[index] / self._count - self._mean[index])

@@ -118,8 +118,8 @@ class Grantor(Protocol):
         """Tell all processes to admit nothing for a while."""
         ...
 
-    def situation(self) -> str:
-        """What people should know about how permits are given just now, or ""."""
+    def trouble(self) -> str:
+        """Why permits come from this process's part of the limits just now; "" if they do not."""
         ...
 
 
@@ -155,7 +155,9 @@ def time_to_live_s(quotas: Mapping[Dimension, Quota]) -> int:
 
 def observed_to_text(observed: Mapping[Dimension, Quota]) -> str:
     """Limits as all processes share them."""
-    return orjson.dumps({name.value: (quota.limit, quota.span_s) for name, quota in observed.items()}).decode()
+    return orjson.dumps(
+        {name.value: (quota.limit, quota.span_s) for name, quota in observed.items()}
+    ).decode()
 
 
 def observed_from_text(text: str) -> dict[Dimension, Quota]:

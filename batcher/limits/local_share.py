@@ -35,7 +35,7 @@ class LocalShare:
         admitted, wait_s, why = 0, 0.0, ""
         for charge in ask.queue:
             if most is not None and ask.in_flight + admitted >= most:
-                wait_s, why = 1.0, "in flight"
+                wait_s, why = 0.001, "in flight"
                 break
             wait_s, why = self._longest_delay(charge, now)
             if wait_s > 0:
@@ -46,7 +46,9 @@ class LocalShare:
         return Reply(admitted=admitted, wait_s=wait_s, why=why, alive=self._alive)
 
     def _longest_delay(self, charge: Charge, now: float) -> tuple[float, str]:
-        delays = [(window.delay(charge[index], now), DIMENSIONS[index].value) for index, window in self._indexed()]
+        delays = [
+            (window.delay(charge[index], now), DIMENSIONS[index].value) for index, window in self._indexed()
+        ]
         return max(delays, default=(0.0, ""))
 
     def _indexed(self) -> list[tuple[int, Window]]:

@@ -11,6 +11,7 @@ import asyncio
 import math
 import random
 from collections import deque
+from itertools import islice
 from typing import Final
 
 from batcher.limits.base import Permit
@@ -76,11 +77,13 @@ class SharedLane:
         self._reply = Reply()
         self._waits_for_limit = False
         self._shared_at = -math.inf
+        self._asked_at = -math.inf
         self._wake = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._is_closing = False
 
     async def acquire(self, input_tokens: int, output_limit: int) -> Permit:
+        """See ``Limiter``."""
         charge = self._charging.before(input_tokens, output_limit)
         self._demand.note(charge)
         if not self._queue and self._take_from_stock(charge):
@@ -104,25 +107,31 @@ class SharedLane:
         return Permit(self, charge, output_limit)
 
     def settle(self, permit: Permit, input_tokens: int, output_tokens: int) -> None:
+        """See ``PermitIssuer``."""
         charge = self._charging.after(input_tokens, output_tokens, permit.output_limit)
         self._rebook(permit, charge)
 
     def take_back(self, permit: Permit) -> None:
+        """See ``PermitIssuer``."""
         self._rebook(permit, _NOTHING)
 
     def close(self, _permit: Permit) -> None:
+        """See ``PermitIssuer``."""
         self._in_flight -= 1
         if self._quotas.concurrency is not None:
             self._nudge()
 
     def refund(self, tokens: int) -> None:
+        """See ``Limiter``."""
         self._return((0, 0, tokens, tokens, tokens, 0))
 
     def cool_down(self, seconds: float, reason: str) -> None:
+        """See ``Limiter``."""
         self._cool(seconds, reason)
         self._grantor.share_cool_down(self.key, seconds, reason)
 
     def observe(self, observed: Observed) -> None:
+        """See ``Limiter``."""
         is_news = self._quotas.learn(told_limits(observed))
         if is_news:
             self._observed_text = observed_to_text(self._quotas.observed)
@@ -137,9 +146,10 @@ class SharedLane:
         """Why the first in the queue waits, or ""."""
         if not self._queue:
             return ""
-        situation = self._grantor.situation()
-        reason = self._reason()
-        return f"{situation}: {reason}" if situation and reason else situation or reason
+        trouble, reason = self._grantor.trouble(), self._reason()
+        if not trouble:
+            return reason
+        return f"{trouble}, using 1/{self.alive} of the limits" + (f": {reason}" if reason else "")
 
     async def aclose(self) -> None:
         """Give back what is held. Who still waits, waits on: nobody is admitted any more."""
@@ -152,13 +162,15 @@ class SharedLane:
         await self._grantor.grant(self.key, self._ask(leaving=True))
 
     def _reason(self) -> str:
-        cool_s = self._cool_until - _now()
+        cool_s, asked_s = self._cool_until - _now(), _now() - self._asked_at
         if cool_s > 0:
             return f"cooling down {math.ceil(cool_s)} s: {self._cool_reason}"
         if self._reply.why == "in flight":
             return f"in flight: {self._quotas.concurrency} calls at most, in all processes"
-        quota = self._in_force.get(Dimension(self._reply.why)) if self._reply.why in DIMENSIONS else None
-        return f"rate limit: {quota.text(Dimension(self._reply.why))}" if quota else "asking for permits"
+        for name, quota in self._in_force.items():
+            if name == self._reply.why:
+                return f"rate limit: {quota.text(name)}"
+        return f"no answer to a request for permits for {asked_s:.0f} s" if asked_s >= 1 else ""
 
     def _take_from_stock(self, charge: Charge) -> bool:
         if self._stock_count <= 0 or _now() < self._cool_until:
@@ -213,7 +225,11 @@ class SharedLane:
 
     def _keep_going(self) -> None:
         if self._keeper is None and not self._is_closing:
-            self._keeper = asyncio.ensure_future(self._keep())
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:  # a permit that was lost with its loop
+                return
+            self._keeper = loop.create_task(self._keep())
 
     async def _keep(self) -> None:
         """Fetch permits until nobody wants any and nothing is held."""
@@ -221,9 +237,10 @@ class SharedLane:
             if self._demand.is_idle(_now()):
                 self._give_back_stock()
             ask = self._ask(leaving=self._is_at_rest())
-            turns = list(self._queue)[: len(ask.queue)]
+            turns = list(islice(self._queue, len(ask.queue)))
             self._settled = list(_NOTHING)
             self._wake.clear()
+            self._asked_at = _now()
             reply = await self._grantor.grant(self.key, ask)
             pause_s = self._apply(ask, turns, reply)
             if ask.leaving and self._is_at_rest():
@@ -238,12 +255,17 @@ class SharedLane:
         )
 
     def _ask(self, *, leaving: bool) -> Ask:
-        wanted = 0 if self._quotas.concurrency else self._demand.wanted(self._stock_count, _now())
+        now = _now()
+        is_cooling = now < self._cool_until
+        wanted = self._demand.wanted(self._stock_count, now)
+        if self._quotas.concurrency or is_cooling or leaving:
+            wanted = 0
+        most = 0 if is_cooling else MOST_AT_ONCE
         return Ask(
             quotas=self._in_force,
             observed=self._observed_text,
             settled=tuple(self._settled),
-            queue=tuple(turn.charge for turn, _ in zip(self._queue, range(MOST_AT_ONCE), strict=False)),
+            queue=tuple(turn.charge for turn in islice(self._queue, most)),
             spare_count=wanted,
             spare=self._demand.charge_of(wanted),
             in_flight=self._in_flight,
@@ -274,10 +296,11 @@ class SharedLane:
             self._stock_count += reply.spare
             for index, amount in enumerate(ask.spare):
                 self._stock[index] += amount * reply.spare / ask.spare_count
-        self._waits_for_limit = reply.wait_s > 0 and bool(self._queue)
+        wait_s = max(reply.wait_s, self._cool_until - _now())
+        self._waits_for_limit = wait_s > 0 and bool(self._queue)
         if self._waits_for_limit:
             handful_s = min(POLL_S * self.alive, LONGEST_POLL_S) * random.uniform(0.9, 1.1)
-            return min(max(reply.wait_s, handful_s), LONGEST_WAIT_S)
+            return min(max(wait_s, handful_s), LONGEST_WAIT_S)
         if self._queue:
             return 0.0
         return IDLE_S if self._stock_count or any(self._settled) else HEARTBEAT_S

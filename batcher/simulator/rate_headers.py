@@ -63,9 +63,7 @@ def _anthropic(buckets: Buckets, now: float) -> dict[str, str]:
         left = sum(map(_left, sums))
         headers["anthropic-ratelimit-tokens-limit"] = str(int(sum(bucket.limit for bucket in sums)))
         headers["anthropic-ratelimit-tokens-remaining"] = str(left // _ROUNDED * _ROUNDED)
-        headers["anthropic-ratelimit-tokens-reset"] = rfc3339(
-            now + max(bucket.reset_s() for bucket in sums)
-        )
+        headers["anthropic-ratelimit-tokens-reset"] = rfc3339(now + max(bucket.reset_s() for bucket in sums))
     return headers
 
 

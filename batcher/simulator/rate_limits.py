@@ -86,9 +86,8 @@ class Bucket:
             self.at = now
 
     def wait_s(self, amount: float) -> float:
-        """Seconds until ``amount`` can be taken; what is more than the capacity waits for a full bucket."""
-        missing = min(amount, self.capacity) - self.level
-        return max(0.0, missing / self.rate)
+        """Seconds until ``amount`` has dripped in, although more than the capacity never will (as Groq says it)."""
+        return max(0.0, (amount - self.level) / self.rate)
 
     def reset_s(self) -> float:
         """Seconds until it is full."""

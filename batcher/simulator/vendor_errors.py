@@ -134,7 +134,9 @@ def too_long(vendor: str, tokens: int, asked: int, context: int) -> VendorError:
         message = "Please reduce the length of the messages or completion."
         return shaped(vendor, 400, message, code="context_length_exceeded")
     if vendor == MISTRAL:
-        message = f"Prompt contains {tokens} tokens, too large for model with {context} maximum context length"
+        message = (
+            f"Prompt contains {tokens} tokens, too large for model with {context} maximum context length"
+        )
         return shaped(vendor, 400, message, kind="invalid_request_error", code="3051")
     message = (
         f"This model's maximum context length is {context} tokens. However, your messages resulted in {tokens}"

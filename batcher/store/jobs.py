@@ -99,6 +99,18 @@ def get_job(connection: Connection, job_id: int) -> Job:
     return _job(row)
 
 
+def newest_job_id(connection: Connection) -> int:
+    """The newest job's id.
+
+    Raises:
+        UsageError: if there is no job yet.
+    """
+    newest = connection.execute(select(func.max(jobs.c.id))).scalar_one()
+    if newest is None:
+        raise UsageError("There are no jobs yet. Start with: batcher submit docs/ --task enrichment")
+    return int(newest)
+
+
 def find_unfinished(connection: Connection, corpus_key: bytes) -> Job | None:
     """The newest unfinished job of the same paths, task and parameters."""
     states = [state.value for state in UNFINISHED]

@@ -40,7 +40,7 @@ else
   else
     for _, charge in ipairs(ask.queue) do
       if ask.concurrency > 0 and others_in_flight + ask.in_flight + reply.admitted >= ask.concurrency then
-        reply.wait_s, reply.why = ask.lost_after_s, 'in flight'
+        reply.wait_s, reply.why = 0.001, 'in flight'
         break
       end
       for i, w in ipairs(windows) do
