@@ -41,10 +41,11 @@ COMMANDS: Final = {
         {"pull": "batcher.cli.models_pull:pull"},
     ),
     "doctor": LazyCommand("batcher.cli.doctor:doctor", "Check keys, endpoints, store and models."),
+    "simulate": LazyCommand("batcher.cli.simulate:simulate", "Serve all vendors' APIs on loopback."),
     "init": LazyCommand("batcher.cli.init:init", "Write a commented batcher.toml."),
 }
 
-_WITHOUT_SETTINGS: Final = frozenset({"init", "tasks"})
+_WITHOUT_SETTINGS: Final = frozenset({"init", "simulate", "tasks"})
 """Commands that work although the settings in force may be broken."""
 
 

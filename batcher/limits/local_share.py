@@ -16,11 +16,14 @@ class LocalShare:
 
     Args:
         alive: processes that used the key when they were last counted, this one included.
+
+    Attributes:
+        windows: this process's parts.
     """
 
     def __init__(self, alive: int) -> None:
         self._alive = max(1, alive)
-        self._windows: dict[Dimension, Window] = {}
+        self.windows: dict[Dimension, Window] = {}
 
     def grant(self, ask: Ask, now: float) -> Reply:
         """Answer an ask. Cool-downs are the lane's own affair here."""
@@ -52,16 +55,16 @@ class LocalShare:
         return max(delays, default=(0.0, ""))
 
     def _indexed(self) -> list[tuple[int, Window]]:
-        return [(DIMENSIONS.index(name), window) for name, window in self._windows.items()]
+        return [(DIMENSIONS.index(name), window) for name, window in self.windows.items()]
 
     def _renew(self, quotas: Mapping[Dimension, Quota], now: float) -> None:
         windows = {}
         for name, quota in quotas.items():
             part = self._part(quota)
-            known = self._windows.get(name)
+            known = self.windows.get(name)
             is_same = known is not None and known.quota == part
             windows[name] = known if known and is_same else Window(part, now=now, full=False)
-        self._windows = windows
+        self.windows = windows
 
     def _part(self, quota: Quota) -> Quota:
         """An equal part. What cannot be divided is allowed once in a time that is longer in proportion."""

@@ -7,7 +7,11 @@ from typing import Any, Final
 
 import orjson
 
+_FACTOR: Final = 6364136223846793005
+_STEP: Final = 1442695040888963407
 _MASK: Final = (1 << 64) - 1
+"""Knuth's linear congruential generator: fast, and good enough to choose words."""
+
 _DEEPEST: Final = 8
 """Where a schema that contains itself stops to be followed."""
 
@@ -25,27 +29,40 @@ _FORMATS: Final = ("date", "date-time", "time", "email", "uri", "uuid")
 class _Choices:
     """A tiny deterministic source of choices, and of words out of the document."""
 
-    def __init__(self, seed: int, text: str) -> None:
+    def __init__(self, seed: int, text: str, nulls: bool = False) -> None:
+        self._nulls = nulls
         self._state = seed & _MASK
         self._words = [word for word in text[:600].split() if word.isalpha()] or ["alpha", "beta", "gamma"]
 
     def below(self, count: int) -> int:
-        self._state = (self._state * 6364136223846793005 + 1442695040888963407) & _MASK
+        self._state = (self._state * _FACTOR + _STEP) & _MASK
         return (self._state >> 33) % count if count > 0 else 0
 
+    def null(self) -> bool:
+        """Whether to take null where it is allowed."""
+        return self._nulls and self.below(8) == 0
+
     def words(self, count: int) -> str:
-        return " ".join(self._words[self.below(len(self._words))] for _ in range(count))
+        words, state = self._words, self._state
+        many = len(words)
+        chosen = []
+        for _ in range(count):
+            state = (state * _FACTOR + _STEP) & _MASK
+            chosen.append(words[(state >> 33) % many])
+        self._state = state
+        return " ".join(chosen)
 
 
-def fitting_json(schema: Mapping[str, Any], seed: int, text: str) -> str:
+def fitting_json(schema: Mapping[str, Any], seed: int, text: str, *, nulls: bool = False) -> str:
     """A JSON text that fits ``schema``; the same arguments give the same text.
 
     Args:
         schema: JSON Schema. ``pattern``, ``not``, ``if`` and conditions across fields are not followed.
         seed: chooses among what fits.
         text: the document, for words.
+        nulls: whether what may be null is so one time in eight.
     """
-    return orjson.dumps(_instance(schema, _Choices(seed, text), schema, 0, "")).decode()
+    return orjson.dumps(_instance(schema, _Choices(seed, text, nulls), schema, 0, "")).decode()
 
 
 def plain_answer(seed: int, text: str) -> str:
@@ -55,7 +72,7 @@ def plain_answer(seed: int, text: str) -> str:
 
 
 def _instance(schema: Any, choices: _Choices, root: Mapping[str, Any], depth: int, name: str) -> Any:
-    if not isinstance(schema, Mapping) or not schema:
+    if not isinstance(schema, dict) or not schema:
         return choices.words(1)
     if "$ref" in schema:
         return _instance(_resolve(schema["$ref"], root), choices, root, depth + 1, name)
@@ -65,6 +82,12 @@ def _instance(schema: Any, choices: _Choices, root: Mapping[str, Any], depth: in
         return schema["enum"][choices.below(len(schema["enum"]))]
     if "allOf" in schema:
         return _instance(_merged(schema), choices, root, depth, name)
+    return _of_branch_or_type(schema, choices, root, depth, name)
+
+
+def _of_branch_or_type(
+    schema: Mapping[str, Any], choices: _Choices, root: Mapping[str, Any], depth: int, name: str
+) -> Any:
     branches = schema.get("anyOf") or schema.get("oneOf")
     if branches:
         return _instance(_branch(branches, choices, depth), choices, root, depth + 1, name)
@@ -78,23 +101,19 @@ def _merged(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _branch(branches: list[Any], choices: _Choices, depth: int) -> Any:
-    """One of the solid branches; null one time in eight where it is allowed."""
-    solid = [branch for branch in branches if not (isinstance(branch, Mapping) and _is_null(branch))]
+    """One of the solid branches, or null."""
+    solid = [branch for branch in branches if not (isinstance(branch, dict) and branch.get("type") == "null")]
     empty = [branch for branch in branches if branch not in solid]
-    if not solid or (empty and (depth >= _DEEPEST or choices.below(8) == 0)):
+    if not solid or (empty and (depth >= _DEEPEST or choices.null())):
         return empty[0]
     return solid[0] if depth >= _DEEPEST else solid[choices.below(len(solid))]
-
-
-def _is_null(branch: Mapping[str, Any]) -> bool:
-    return branch.get("type") == "null"
 
 
 def _type_of(schema: Mapping[str, Any], choices: _Choices) -> str:
     kind = schema.get("type")
     if isinstance(kind, list):
         solid = [name for name in kind if name != "null"]
-        if not solid or (len(solid) < len(kind) and choices.below(8) == 0):
+        if not solid or (len(solid) < len(kind) and choices.null()):
             return "null"
         kind = solid[choices.below(len(solid))]
     return kind or ("object" if "properties" in schema else "array" if "items" in schema else "string")

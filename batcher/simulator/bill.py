@@ -1,8 +1,8 @@
 """The bill: every request that arrived, what it used, and what it costs. Memory stays flat.
 
-The newest requests are kept in memory, older ones move to a temporary SQLite file; sums are kept as they grow.
-With a bill file, every finished request is appended to it as one JSON line in one write, so that it outlives
-this process however that ends.
+The newest requests are kept in memory, older ones move to a temporary SQLite file; sums are kept as they
+grow. With a bill file, every finished request is appended to it as one JSON line in one write, so that it
+outlives this process however that ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The simulator without sockets and without a clock: a request and a time go in, an answer and its delay come out.
+"""The simulator without sockets or clock: a request and a time go in, an answer and its delay come out.
 
 Whoever drives it waits: :meth:`Simulator.handle` when a request arrives, ``reply.delay_s`` later
 :meth:`Simulator.answered` (from then on it is charged), and :meth:`Simulator.close` when the answer has left.
@@ -50,7 +50,8 @@ class SimulatorConfig:
         schema: what to answer by when a request brings no schema.
         answers: ``(text to look for in the body, answer)`` pairs; the first that is found is the answer.
         context: requests of more tokens are refused as too long; 0: no limit.
-        models: the only models there are; None: those of the price file, and any other without a price.
+        models: what model lists show; None: the models of the price file.
+        refuse_unlisted: whether other models are refused; if not, they are served without a price.
         cache: whether prompts are cached.
         seed: of answers; with times and faults drawn from it at the start.
     """
@@ -64,6 +65,7 @@ class SimulatorConfig:
     answers: list[tuple[str, str]] | None = None
     context: int = 0
     models: list[str] | None = None
+    refuse_unlisted: bool = False
     cache: bool = False
     seed: int = 0
 
@@ -91,8 +93,8 @@ class Reply:
         headers: all that belong to the answer, in lower case.
         body: the bytes to send.
         delay_s: seconds from the request's arrival to the answer.
-        connection: "" sends it; ``reset_before`` cuts the connection instead, ``reset_after`` in the middle of
-            it, ``hang`` never answers.
+        connection: "" sends it; ``reset_before`` cuts the connection instead, ``reset_after`` in the middle
+            of it, ``hang`` never answers.
         used: the tokens to charge; None for an answer that is not charged.
     """
 
@@ -210,9 +212,11 @@ class Simulator:
         if not self._takes_key(read_call(vendor, path, b"", headers)):
             error = bad_key(vendor)
             return error.status, orjson.dumps(error.body)
+        return 200, orjson.dumps(model_list(vendor, self._listed(vendor)))
+
+    def _listed(self, vendor: str) -> tuple[str, ...]:
         names = self.config.models
-        listed = self.prices.models(vendor) if names is None else tuple(names)
-        return 200, orjson.dumps(model_list(vendor, listed))
+        return self.prices.models(vendor) if names is None else tuple(names)
 
     def _open_line(self, call: Call, now: float) -> BillLine:
         number = self.bill.next_number()
@@ -240,7 +244,7 @@ class Simulator:
             return bad_key(call.vendor)
         if call.fault:
             return shaped(call.vendor, 400, call.fault)
-        if self.config.models is not None and call.model not in self.config.models:
+        if self.config.refuse_unlisted and call.model not in self._listed(call.vendor):
             return unknown_model(call.vendor, call.model)
         tokens = self._tokens_of_prompt(call)
         if self.config.context and tokens > self.config.context:
@@ -261,10 +265,12 @@ class Simulator:
         call: Call,
         line: BillLine,
         error: VendorError,
-        limit_headers: Mapping[str, str],
+        limit_headers: dict[str, str],
         done: Spoiling | None = None,
     ) -> Reply:
         body = error.body
+        if isinstance(body, dict) and body.get("request_id"):
+            body = {**body, "request_id": line.request_id}
         raw = (
             body
             if isinstance(body, bytes)
@@ -291,7 +297,7 @@ class Simulator:
         line: BillLine,
         prompt: Tokens,
         done: Spoiling,
-        limit_headers: Mapping[str, str],
+        limit_headers: dict[str, str],
         buckets: Buckets,
         now: float,
     ) -> Reply:
@@ -330,7 +336,7 @@ class Simulator:
                 return answer
         seed = call.digest ^ self.config.seed
         schema = call.schema or self.config.schema
-        return fitting_json(schema, seed, call.text) if schema else plain_answer(seed, call.text)
+        return fitting_json(schema, seed, call.text, nulls=True) if schema else plain_answer(seed, call.text)
 
     def _cut(self, text: str, finish: str, limit: int | None) -> tuple[str, str, int]:
         """The text within the output limit, how it ends, and its tokens."""

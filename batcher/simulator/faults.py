@@ -55,7 +55,8 @@ class Fault:
         body: JSON value, or a str or bytes to send as it is; None: what that vendor says with that status.
         delay_s: seconds to wait before answering, besides the usual time.
         connection: ``reset_before`` (no byte of an answer), ``reset_after`` (half of it), ``hang``.
-        finish: ``length``, ``refused``, ``filtered`` or ``unknown``: how the answer ends, in the vendor's words.
+        finish: ``length``, ``refused``, ``filtered`` or ``unknown``: how the answer ends, in the vendor's
+            own words.
         text: the answer's text instead of the generated one.
         billed: whether the call is charged; None: good answers are, whether they arrive or not, errors not.
         retry_after_s: how long a ``rate_limited`` asks to wait.
@@ -168,7 +169,7 @@ class Spoiling:
 
     way: str = ""
     error: VendorError | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     connection: str = ""
     finish: str = ""

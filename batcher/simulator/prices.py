@@ -1,7 +1,7 @@
 """What the simulated vendors charge: its own table and its own arithmetic, apart from batcher's.
 
-Prices are kept as whole pico-dollars per token: $1 per million tokens is 1,000,000 of them, so six decimals of
-a price are exact. A request's parts are added first and rounded up to a nano-dollar once.
+Prices are kept as whole pico-dollars per token: $1 per million tokens is 1,000,000 of them, so six decimals
+of a price are exact. A request's parts are added first and rounded up to a nano-dollar once.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Bucket:
             self.at = now
 
     def wait_s(self, amount: float) -> float:
-        """Seconds until ``amount`` has dripped in, although more than the capacity never will (as Groq says it)."""
+        """Seconds until ``amount`` has dripped in; Groq says so even of more than the capacity."""
         return max(0.0, (amount - self.level) / self.rate)
 
     def reset_s(self) -> float:
@@ -147,9 +147,8 @@ class LimitBook:
         known = {field.name for field in fields(Limits)}
         changes = {name: value for name, value in given.items() if name not in {"vendor", "model"}}
         if changes.keys() - known:
-            raise UsageError(
-                f"Unknown limits: {', '.join(sorted(changes.keys() - known))}. Known: {', '.join(sorted(known))}"
-            )
+            unknown = ", ".join(sorted(changes.keys() - known))
+            raise UsageError(f"Unknown limits: {unknown}. Known: {', '.join(sorted(known))}")
         place = (str(given.get("vendor") or ""), str(given.get("model") or ""))
         if place == ("", ""):
             self.default = replace(self.default, **changes)

@@ -1,4 +1,4 @@
-"""Good answers in each vendor's own words: OpenAI's chat completions and their relatives, Anthropic's messages."""
+"""Good answers in each vendor's words: OpenAI's chat completions and its relatives, Anthropic's messages."""
 
 from __future__ import annotations
 
@@ -134,5 +134,7 @@ def model_list(vendor: str, models: tuple[str, ...]) -> Any:
         ]
         ends = {"first_id": models[0] if models else None, "last_id": models[-1] if models else None}
         return {"data": rows, "has_more": False, **ends}
-    rows = [{"id": name, "object": "model", "created": 1_767_225_600, "owned_by": vendor} for name in models]
-    return rows if vendor == TOGETHER else {"object": "list", "data": rows}
+    listed = [
+        {"id": name, "object": "model", "created": 1_767_225_600, "owned_by": vendor} for name in models
+    ]
+    return listed if vendor == TOGETHER else {"object": "list", "data": listed}

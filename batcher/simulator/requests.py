@@ -19,7 +19,6 @@ MISTRAL: Final = "mistral"
 
 _BASES: Final = {
     "": ("", "/v1"),
-    OPENAI: ("/openai-platform/v1",),
     ANTHROPIC: ("/anthropic/v1",),
     TOGETHER: ("/together", "/together/v1"),
     GROQ: ("/openai/v1", "/groq/openai/v1"),
@@ -32,8 +31,11 @@ _BASES: Final = {
 and the model tell OpenAI, Anthropic, Together and Mistral apart."""
 
 _JSON_SCHEMA_SAID: Final = "JSON Schema"
-_WRAPPING_TOKENS: Final = 4
-"""Tokens that a chat template puts around one message."""
+_MESSAGE_TOKENS: Final = 4
+"""What a chat template puts around one message."""
+
+_SCHEMA_TOKENS: Final = 60
+"""What a vendor writes around a schema that it enforces: a guess at a sentence or two."""
 
 _MOST_CHECKED: Final = 512
 _checked_schemas: dict[tuple[bool, bytes], str] = {}
@@ -81,6 +83,7 @@ class Call:
         prompt_bytes: UTF-8 bytes of all texts and of the schema to enforce.
         messages: how many messages, the system prompt included.
         images: how many images.
+        enforced: whether the vendor was told to enforce ``schema``.
         digest: 64 bits of the body's hash.
     """
 
@@ -98,6 +101,7 @@ class Call:
     prompt_bytes: int = 0
     messages: int = 0
     images: int = 0
+    enforced: bool = False
 
     @property
     def anthropic(self) -> bool:
@@ -118,7 +122,8 @@ class Call:
             image_tokens: tokens per image.
         """
         texts = int(-(-self.prompt_bytes // token_bytes))
-        return texts + _WRAPPING_TOKENS * self.messages + image_tokens * self.images
+        schema = _SCHEMA_TOKENS if self.enforced else 0
+        return texts + schema + _MESSAGE_TOKENS * self.messages + image_tokens * self.images
 
 
 def read_call(vendor: str, path: str, raw: bytes, headers: Mapping[str, str]) -> Call:
@@ -151,20 +156,17 @@ def read_call(vendor: str, path: str, raw: bytes, headers: Mapping[str, str]) ->
 
 
 def _fault_of(call: Call, body: Mapping[str, Any]) -> str:
+    limit = call.max_output_tokens
     if not call.model:
         return "model: Field required" if call.anthropic else "you must provide a model parameter"
-    if call.anthropic and call.max_output_tokens is None:
-        return "max_tokens: Field required"
-    if call.max_output_tokens is not None and call.max_output_tokens < 1:
-        return "max_tokens: must be at least 1"
+    if (limit is None and call.anthropic) or (limit is not None and limit < 1):
+        return "max_tokens: Field required" if limit is None else "max_tokens: must be at least 1"
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         return "messages: at least one message is required"
     if not all(isinstance(message, dict) for message in messages):
         return "messages: every message must be an object"
-    if body.get("stream"):
-        return "stream: this simulator does not stream"
-    return ""
+    return "stream: this simulator does not stream" if body.get("stream") else ""
 
 
 def _measure(call: Call, body: Mapping[str, Any]) -> None:
@@ -203,6 +205,7 @@ def _schema_of(call: Call, body: Mapping[str, Any]) -> tuple[Mapping[str, Any] |
         return _schema_in_the_prompt(body), ""
     spelled = orjson.dumps(schema)
     call.prompt_bytes += len(spelled)
+    call.enforced = True
     if not strict:
         return schema, ""
     known = (call.anthropic, spelled)

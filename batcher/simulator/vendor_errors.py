@@ -59,8 +59,9 @@ def shaped(
         kind: the ``type``; by default the usual one for the status.
     """
     kind = kind or _TYPES.get(status, "api_error")
+    body: dict[str, Any]
     if vendor == ANTHROPIC:
-        body = {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_error"}
+        body = {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_00000000"}
     elif vendor == MISTRAL:
         body = {"object": "error", "message": message, "type": kind, "param": None, "code": code}
     else:
@@ -139,8 +140,8 @@ def too_long(vendor: str, tokens: int, asked: int, context: int) -> VendorError:
         )
         return shaped(vendor, 400, message, kind="invalid_request_error", code="3051")
     message = (
-        f"This model's maximum context length is {context} tokens. However, your messages resulted in {tokens}"
-        " tokens. Please reduce the length of the messages."
+        f"This model's maximum context length is {context} tokens. However, your messages resulted in"
+        f" {tokens} tokens. Please reduce the length of the messages."
     )
     return shaped(vendor, 400, message, code="context_length_exceeded")
 

@@ -1,4 +1,4 @@
-"""A vendor of language models on loopback: real HTTP, three APIs, its own bill, and faults on demand.
+"""The product's simulator as the tests' vendor on loopback: real HTTP, its own bill, faults on demand.
 
 In process, in a thread with its own event loop::
 
@@ -9,13 +9,11 @@ In process, in a thread with its own event loop::
         vendor.bill, vendor.totals()
 
 As a process of its own, with the same methods: ``with VendorProcess() as vendor``, or by hand
-``python -m tests.support.vendor_server --port 0`` (prints its port). Over HTTP: ``GET /_bill``,
-``GET /_totals``, ``DELETE /_bill``, ``POST /_faults`` (one or a list of ``Fault`` fields),
-``DELETE /_faults``, ``POST /_config`` (``VendorConfig`` fields),
-``GET /_wait?calls=N&timeout_s=S[&finished=1]``.
+``python -m tests.support.vendor_server --port 0`` (prints its port). What it does over HTTP stands in
+``batcher/simulator/server.py``.
 
 An answer fits the schema in the request, is made from the request alone, and is cut at the request's output
-limit. A token is ``token_bytes`` bytes, of the whole request body and of the answer's text.
+limit. There are no limits and no waiting unless a test asks for them.
 """
 
 from __future__ import annotations
@@ -32,9 +30,13 @@ from typing import Any, Self
 
 import orjson
 
-from tests.support.vendor_bill import BillLine, Fault
-from tests.support.vendor_formats import Call
-from tests.support.vendor_service import Vendor, VendorConfig
+from batcher.simulator.bill import BillLine
+from batcher.simulator.core import Simulator, SimulatorConfig
+from batcher.simulator.faults import Fault
+from batcher.simulator.requests import Call
+from batcher.simulator.server import SimulatorServer
+
+MODELS = ("loopback-small", "loopback-large")
 
 
 class _Client:
@@ -56,16 +58,30 @@ class _Client:
 
     @property
     def together_url(self) -> str:
-        return f"{self.root_url}/v1"
+        return f"{self.root_url}/together/v1"
+
+    @property
+    def groq_url(self) -> str:
+        return f"{self.root_url}/groq/openai/v1"
+
+    @property
+    def mistral_url(self) -> str:
+        return f"{self.root_url}/mistral/v1"
 
     @property
     def bill(self) -> list[BillLine]:
         """Every request received, in order of arrival."""
-        return [BillLine(**row) for row in self._ask("GET", "/_bill")["calls"]]
+        rows: list[BillLine] = []
+        after: int | None = 0
+        while after is not None:
+            page = self._ask("GET", f"/_bill?after={after}")
+            rows += [BillLine(**row) for row in page["calls"]]
+            after = page["next"]
+        return rows
 
-    def totals(self) -> dict[str, int]:
-        """calls, finished, ok, billed, sent, peak_in_flight; input_tokens, output_tokens of billed calls."""
-        totals: dict[str, int] = self._ask("GET", "/_totals")
+    def totals(self) -> dict[str, Any]:
+        """calls, finished, ok, billed, sent, peak_in_flight; tokens and cost_nusd of billed calls."""
+        totals: dict[str, Any] = self._ask("GET", "/_totals")
         return totals
 
     def clear_bill(self) -> None:
@@ -78,9 +94,16 @@ class _Client:
     def clear_faults(self) -> None:
         self._ask("DELETE", "/_faults")
 
-    def configure(self, **fields: Any) -> None:
-        """Change ``VendorConfig`` fields."""
-        self._ask("POST", "/_config", fields)
+    def configure(self, *, rate: float | None = None, burst: float = 1, **fields: Any) -> None:
+        """Change ``SimulatorConfig`` fields; ``rate`` allows so many calls per second, ``burst`` at once."""
+        if fields:
+            self._ask("POST", "/_config", fields)
+        if rate is not None:
+            self.limit(rpm=60 * rate, burst_s=burst / rate)
+
+    def limit(self, **limits: Any) -> None:
+        """Change ``Limits`` fields, of a ``model`` or ``vendor`` if these are given."""
+        self._ask("POST", "/_limits", limits)
 
     def wait_for_calls(self, count: int, timeout_s: float = 30.0, *, finished: bool = False) -> None:
         """Block until ``count`` requests arrived (or were answered); HTTPError 504 if they do not."""
@@ -97,7 +120,7 @@ class VendorServer(_Client):
     """The vendor in a thread of this process."""
 
     def __init__(self, **config: Any) -> None:
-        self.config = VendorConfig(**config)
+        self.config = _config(**config)
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
@@ -113,17 +136,19 @@ class VendorServer(_Client):
 
     def on_call(self, decide: Callable[[Call], Fault | None] | None) -> None:
         """Ask ``decide`` about every call first; it runs on the server's thread."""
-        self._vendor.on_call = decide
+        self._simulator.on_call = decide
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._vendor = Vendor(self.config)
-        runner, self.port = await self._vendor.start(0)
+        self._simulator = Simulator(self.config)
+        server = SimulatorServer(self._simulator)
+        runner, self.port = await server.start(0)
         self._ready.set()
         await self._stop.wait()
-        self._vendor.stop_hanging()
+        server.stop_hanging()
         await runner.cleanup()
+        self._simulator.bill.shut()
 
 
 class VendorProcess(_Client):
@@ -147,9 +172,14 @@ class VendorProcess(_Client):
         self.process.communicate(timeout=10)
 
 
-async def _main(port: int, config: VendorConfig, end_with_stdin: bool) -> None:
-    vendor = Vendor(config)
-    runner, bound = await vendor.start(port)
+def _config(**fields: Any) -> SimulatorConfig:
+    return SimulatorConfig(**({"models": list(MODELS)} | fields))
+
+
+async def _main(port: int, config: SimulatorConfig, end_with_stdin: bool) -> None:
+    simulator = Simulator(config)
+    server = SimulatorServer(simulator)
+    runner, bound = await server.start(port)
     print(bound, flush=True)  # noqa: T201 - the caller reads it
     try:
         if end_with_stdin:
@@ -157,8 +187,9 @@ async def _main(port: int, config: VendorConfig, end_with_stdin: bool) -> None:
         else:
             await asyncio.Event().wait()
     finally:
-        vendor.stop_hanging()
+        server.stop_hanging()
         await runner.cleanup()
+        simulator.bill.shut()
 
 
 if __name__ == "__main__":
@@ -167,8 +198,7 @@ if __name__ == "__main__":
     parser.add_argument("--latency-s", type=float, default=0.0)
     parser.add_argument("--end-with-stdin", action="store_true")
     arguments = parser.parse_args()
-    config = VendorConfig(latency_s=arguments.latency_s)
     try:
-        asyncio.run(_main(arguments.port, config, arguments.end_with_stdin))
+        asyncio.run(_main(arguments.port, _config(latency_s=arguments.latency_s), arguments.end_with_stdin))
     except KeyboardInterrupt:
         sys.exit(0)

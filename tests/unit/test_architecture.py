@@ -20,7 +20,7 @@ ROOMS = ("batcher", "workers", "jobs", "tests", "benchmarks", "examples")
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("domain", "money", "errors"),
     ("settings",),
-    ("store", "tasks", "catalog"),
+    ("store", "tasks", "catalog", "simulator"),
     ("providers", "limits", "budget", "routing", "quality", "documents", "export"),
     ("engine", "planning"),
     ("dispatch",),
@@ -133,6 +133,17 @@ def jobs_know_tasks_only(module: Module) -> Iterator[str]:
             yield f"imports {name}; jobs know batcher.tasks and nothing else of batcher"
 
 
+def the_simulator_stands_alone(module: Module) -> Iterator[str]:
+    """Its bill is held against the ledger: arithmetic that they shared would hide its own mistakes."""
+    if module.room != "simulator":
+        return
+    for name in module.imports:
+        if name.split(".")[0] in ROOMS and not f"{name}.".startswith(
+            ("batcher.simulator.", "batcher.errors.")
+        ):
+            yield f"imports {name}; the simulator knows batcher.errors and nothing else of batcher"
+
+
 def vendor_sdks_stay_in_providers(module: Module) -> Iterator[str]:
     if module.parts[0] not in {"batcher", "workers", "jobs"} or module.room == "providers":
         return
@@ -180,6 +191,7 @@ Rule = Callable[[Module], Iterator[str]]
 RULES: tuple[Rule, ...] = (
     imports_go_down,
     jobs_know_tasks_only,
+    the_simulator_stands_alone,
     vendor_sdks_stay_in_providers,
     celery_stays_in_dispatch_and_workers,
     settings_alone_read_the_environment,
@@ -241,6 +253,9 @@ _LONG_FUNCTION = "class C:\n    async def f():\n" + "        x = 1\n" * MOST_FUN
         (jobs_know_tasks_only, "jobs/own/task.py", "from batcher.domain import Usage"),
         (jobs_know_tasks_only, "jobs/own/task.py", "import batcher"),
         (jobs_know_tasks_only, "jobs/own/task.py", "import batcher.tasks_of_others"),
+        (the_simulator_stands_alone, "batcher/simulator/a.py", "from batcher.money import cost_nusd"),
+        (the_simulator_stands_alone, "batcher/simulator/a.py", "def f():\n    import batcher.catalog.models"),
+        (the_simulator_stands_alone, "batcher/simulator/a.py", "from batcher import domain"),
         (vendor_sdks_stay_in_providers, "batcher/engine/a.py", "def f():\n    import openai"),
         (vendor_sdks_stay_in_providers, "batcher/cli/a.py", "from anthropic import AsyncAnthropic"),
         (vendor_sdks_stay_in_providers, "jobs/own/task.py", "import together.types as t"),
@@ -265,6 +280,10 @@ def test_the_rule_can_fail(rule: Rule, path: str, source: str) -> None:
     [
         ("batcher/engine/a.py", "from batcher.store.leases import renew\nfrom batcher.engine import lane"),
         ("batcher/money.py", "from batcher.domain import Usage\nfrom batcher import __version__"),
+        (
+            "batcher/simulator/a.py",
+            "from batcher.errors import UsageError\nfrom batcher.simulator import bill",
+        ),
         ("batcher/settings.py", "import os\nhome = os.environ['HOME']"),
         ("batcher/providers/a.py", "import openai"),
         ("batcher/dispatch/a.py", "from celery import Celery\nfrom batcher.engine import engine"),
