@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         "UTC", description="IANA zone whose calendar day the daily cap counts, e.g. Europe/Berlin."
     )
     concurrency: int = Field(64, ge=1, le=10_000, description="Calls in flight at most, per process.")
-    chunk_items: int = Field(32, ge=1, le=10_000, description="Items that a worker leases at a time.")
+    chunk_items: int = Field(64, ge=1, le=10_000, description="Items that a worker leases at a time.")
     lease_s: float = Field(
         60, ge=1, description="Seconds after which an unrenewed lease is given to another."
     )

@@ -14,7 +14,7 @@ import orjson
 
 from batcher.budget.ledger import DAY_SCOPE, Ledger
 from batcher.domain import Image, ItemStatus, JobState
-from batcher.engine.item import HeldLease, ItemRunner, LaneStoppedError, Services
+from batcher.engine.item import HeldLease, ItemRunner, LaneStoppedError, Services, Slots
 from batcher.engine.lane import Lane, LaneFactory
 from batcher.engine.leasing import Chunk, Leaser, Shortage, read_images, reclaim_lost
 from batcher.engine.policy import RetryLimits
@@ -76,8 +76,8 @@ class Engine:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batcher-store")
         self._leaser = Leaser(store, ledger, lanes.lane, options.lease_s)
         self._writer = Writer(store, ledger, self._thread)
-        self._semaphores: dict[str, asyncio.Semaphore] = {}
-        self._total = asyncio.Semaphore(options.concurrency)
+        self._slots: dict[str, Slots] = {}
+        self._total = Slots(options.concurrency)
         self._leases: dict[int, HeldLease] = {}
         self._running: dict[asyncio.Task[None], ItemRunner] = {}
         self._changed = asyncio.Event()
@@ -91,7 +91,7 @@ class Engine:
             limiter=limiter,
             retry=options.retry,
             observer=self.progress,
-            in_flight=self._semaphore,
+            slots=self._slots_of,
             is_stopping=lambda: self._stopping,
             find_parts=self._find_parts,
             read_images=self._read_images,
@@ -143,7 +143,7 @@ class Engine:
             self._changed.clear()
             if self._fault is not None or self._stopping:
                 return Ending.STOPPED
-            if len(self._running) >= self._options.concurrency + self._options.chunk_items // 2:
+            if len(self._running) >= self._options.concurrency * 9 // 8 + self._options.chunk_items:
                 await self._changed.wait()
                 continue
             idle = not self._running
@@ -208,13 +208,13 @@ class Engine:
         elif runner.ended is ItemStatus.FAILED:
             self.progress.failed += 1
 
-    def _semaphore(self, lane: Lane) -> asyncio.Semaphore:
+    def _slots_of(self, lane: Lane) -> Slots:
         limit = lane.model.limits.concurrency
         if limit is None or limit >= self._options.concurrency:
             return self._total
-        if lane.model.name not in self._semaphores:
-            self._semaphores[lane.model.name] = asyncio.Semaphore(limit)
-        return self._semaphores[lane.model.name]
+        if lane.model.name not in self._slots:
+            self._slots[lane.model.name] = Slots(limit)
+        return self._slots[lane.model.name]
 
     async def _find_parts(self, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, Any]:
         known: dict[bytes, Any] = await self._in_thread(self._read_parts, lane, keys)

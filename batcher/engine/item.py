@@ -84,6 +84,18 @@ class Observer(Protocol):
         """An item waits before it is tried again."""
 
 
+class Slots:
+    """How many calls may be on the wire at once, and an eighth more that are marked and wait for their turn.
+
+    Without those a slot would stand empty while the next call's mark is being committed (measured: a tenth of
+    the rate at 200 in flight). One that is still waiting when the run is stopped is settled as not sent.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.marked = asyncio.Semaphore(limit + max(1, limit // 8))
+        self.sent = asyncio.Semaphore(limit)
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What running an item needs, the same for all items of a process."""
@@ -92,7 +104,7 @@ class Services:
     limiter: Limiter
     retry: RetryLimits
     observer: Observer
-    in_flight: Callable[[Lane], asyncio.Semaphore]
+    slots: Callable[[Lane], Slots]
     is_stopping: Callable[[], bool]
     find_parts: Callable[[Lane, Sequence[bytes]], Awaitable[dict[bytes, Any]]]
     read_images: Callable[[QueuedItem], Awaitable[tuple[Image, ...]]]
@@ -267,15 +279,20 @@ class ItemRunner:
         mark = self._mark(call, text_bytes)
         request = lane.request(call.messages, call.output_tokens)
         tokens = text_bytes // 4 + call.output_tokens
-        async with services.in_flight(lane):
+        slots = services.slots(lane)
+        async with slots.marked:
             await services.limiter.acquire(lane.model.name, tokens)
             if lane.stopped is not None or services.is_stopping():
                 raise LaneStoppedError(lane.stopped or "stopping")
             self.calls_in_flight += 1
             try:
                 await services.writer.mark(mark)
-                services.observer.attempt_sent(lane)
-                outcome = await self._send(call, mark, request)
+                async with slots.sent:
+                    if lane.stopped is not None or services.is_stopping():
+                        services.writer.settle(not_sent(mark, "stopped before the call left").settlement)
+                        raise LaneStoppedError(lane.stopped or "stopping")
+                    services.observer.attempt_sent(lane)
+                    outcome = await self._send(call, mark, request)
             finally:
                 self.calls_in_flight -= 1
         usage = outcome.settlement.usage

@@ -21,6 +21,8 @@ SHRINK: Final = 0.8
 COOLDOWN_S: Final = 15.0
 """Rate limits within this time of a shrink are the echo of what caused it: one shrink answers them all."""
 
+QUIET_S: Final = 5.0
+"""Nothing grows until so long after the last rate limit."""
 GROWTH: Final = 0.1
 """A limit grows by this share each time that as many calls have succeeded as it allows. Before the first rate
 limit it doubles."""
@@ -106,6 +108,7 @@ class _Slots:
         self._clock = clock
         self._limit = float(start)
         self._met_at: float | None = None
+        self._limited_at = -math.inf
         self._shrunk_at = -math.inf
         self._grown_at = -math.inf
         self._pause_until = -math.inf
@@ -145,19 +148,21 @@ class _Slots:
 
     def succeeded(self) -> None:
         self._pause_s = 0.0
-        if self.in_flight < self.allowed or self.allowed >= self._ceiling():
+        now = self._clock.monotonic()
+        is_saturated = self.in_flight >= self.allowed < self._ceiling()
+        if not is_saturated or now < self._limited_at + QUIET_S:
             return
         if self._met_at is None:
             self._limit += 1.0
         elif not NEAR[0] * self._met_at <= self._limit <= NEAR[1] * self._met_at:
             self._limit += GROWTH
-        elif (now := self._clock.monotonic()) >= max(self._grown_at, self._shrunk_at) + CREEP_S:
+        elif now >= max(self._grown_at, self._shrunk_at) + CREEP_S:
             self._limit += max(1.0, CREEP * self._limit)
             self._grown_at = now
         self._admit()
 
     def rate_limited(self) -> None:
-        now = self._clock.monotonic()
+        now = self._limited_at = self._clock.monotonic()
         if now < self._shrunk_at + COOLDOWN_S:
             return
         self._shrunk_at = now

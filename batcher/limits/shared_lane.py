@@ -79,6 +79,7 @@ class SharedLane:
         self._shared_at = -math.inf
         self._asked_at = -math.inf
         self._wake = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._is_closing = False
 
@@ -193,6 +194,8 @@ class SharedLane:
         for index in self._tight:
             self._settled[index] += booked[index] - charge[index]
         self._keep_going()
+        if self._waits_for_limit:
+            self._ask_soon()
 
     def _cool(self, seconds: float, reason: str) -> None:
         until = _now() + max(seconds, 0.0)
@@ -230,6 +233,12 @@ class SharedLane:
             except RuntimeError:  # a permit that was lost with its loop
                 return
             self._keeper = loop.create_task(self._keep())
+
+    def _ask_soon(self) -> None:
+        """Those who wait for a limit may not have to wait as long as it seemed."""
+        if self._soon is None:
+            loop = asyncio.get_running_loop()
+            self._soon = loop.call_later(POLL_S * self.alive, self._wake.set)
 
     async def _keep(self) -> None:
         """Fetch permits until nobody wants any and nothing is held."""
@@ -312,6 +321,9 @@ class SharedLane:
             await self._wake.wait()
         finally:
             timer.cancel()
+            if self._soon is not None:
+                self._soon.cancel()
+                self._soon = None
             self._waits_for_limit = False
 
     def _give_back_stock(self) -> None:

@@ -38,18 +38,19 @@ class AnthropicMessages(SdkProvider):
 
     def __init__(self, base_url: str | None, api_key: str, *, max_connections: int) -> None:
         timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
+        http_client = anthropic.DefaultAioHttpClient(
+            limits=pool_limits(httpx2.Limits, max_connections), timeout=timeout
+        )
         client = anthropic.AsyncAnthropic(
             api_key=api_key,
             base_url=base_url.rstrip("/").removesuffix("/v1") if base_url else "https://api.anthropic.com",
             max_retries=0,
             timeout=timeout,
-            http_client=anthropic.DefaultAioHttpClient(
-                limits=pool_limits(httpx2.Limits, max_connections), timeout=timeout
-            ),
+            http_client=http_client,
         )
         super().__init__(
             client,
-            httpx2.Response,
+            http_client,
             chat_path="/v1/messages",
             models_path="/v1/models",
             secrets=(api_key,),

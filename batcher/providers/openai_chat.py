@@ -43,19 +43,20 @@ class OpenAIChat(SdkProvider):
         timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
         # Only OpenAI itself is told the organisation and project of the environment.
         left_out: Any = {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
+        http_client = openai.DefaultAioHttpClient(
+            limits=pool_limits(httpx2.Limits, max_connections), timeout=timeout, trust_env=use_proxies
+        )
         client = openai.AsyncOpenAI(
             api_key=api_key or _NO_KEY,
             base_url=base_url or "https://api.openai.com/v1",
             max_retries=0,
             timeout=timeout,
             default_headers=None if strict else left_out,
-            http_client=openai.DefaultAioHttpClient(
-                limits=pool_limits(httpx2.Limits, max_connections), timeout=timeout, trust_env=use_proxies
-            ),
+            http_client=http_client,
         )
         super().__init__(
             client,
-            httpx2.Response,
+            http_client,
             chat_path="/chat/completions",
             models_path="/models",
             secrets=(api_key,) if api_key else (),

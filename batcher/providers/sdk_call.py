@@ -1,7 +1,8 @@
-"""One call through a vendor SDK's public low-level ``post``, which all three vendors' SDKs share.
+"""One call over a vendor SDK's authentication, headers, URL and aiohttp connection pool.
 
-The SDK brings authentication, URLs, headers and its aiohttp connection pool; the typed parameters and the
-response model are left out, which halves the CPU time of a call: plain data goes in and comes out.
+What the SDKs do for every call beside that (options model, headers and URL built afresh, response model)
+costs half of a call's CPU time and brings nothing here: plain data goes in and comes out, and only the engine
+retries. The headers are the SDK's own, read once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ a connection that is being closed has an unknown outcome, and so stays booked.""
 
 _CHECK_TIMEOUT_S: Final = 15.0
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "cf-ray")
-_NO_OPTIONS: Final[dict[str, Any]] = {}
 
 _Limits = TypeVar("_Limits")
 
@@ -33,16 +33,37 @@ _Limits = TypeVar("_Limits")
 class SdkClient(Protocol):
     """The part of an SDK's async client that is used here."""
 
-    async def post(self, path: str, *, cast_to: Any, content: bytes, options: Any) -> Any:
-        """Send a body as it is and return what ``cast_to`` says."""
+    @property
+    def base_url(self) -> Any:
+        """Where the vendor answers, ending in a slash."""
         ...
 
-    async def get(self, path: str, *, cast_to: Any) -> Any:
-        """Fetch a path."""
+    @property
+    def default_headers(self) -> Mapping[str, Any]:
+        """What the SDK sends with every call; values that are no text are to be left out."""
+        ...
+
+    @property
+    def auth_headers(self) -> Mapping[str, str]:
+        """The headers that bear the key."""
         ...
 
     async def close(self) -> None:
         """Close the connections."""
+        ...
+
+
+class HttpClient(Protocol):
+    """The part of the SDK's HTTP client that is used here."""
+
+    def build_request(
+        self, method: str, url: str, *, content: bytes | None = None, headers: Any = None
+    ) -> Any:
+        """A request with the client's own headers and timeouts."""
+        ...
+
+    async def send(self, request: Any) -> Any:
+        """Send it and read the whole answer."""
         ...
 
 
@@ -61,16 +82,19 @@ class SdkProvider:
     def __init__(
         self,
         client: SdkClient,
-        response_type: Any,
+        http_client: HttpClient,
         *,
         chat_path: str,
         models_path: str,
         secrets: tuple[str, ...] = (),
     ) -> None:
         self._client = client
-        self._response_type = response_type
-        self._chat_path = chat_path
-        self._models_path = models_path
+        self._http = http_client
+        base_url = str(client.base_url).rstrip("/")
+        self._chat_url = base_url + chat_path
+        self._models_url = base_url + models_path
+        headers = {**client.default_headers, **client.auth_headers}
+        self._headers = {name: value for name, value in headers.items() if isinstance(value, str)}
         self._secrets = secrets
 
     async def complete(self, request: ChatRequest) -> Completion:
@@ -80,19 +104,12 @@ class SdkProvider:
             ProviderError: for every failure, classified.
         """
         content = orjson.dumps(self._body(request))
-        response = await self._guarded(
-            lambda: self._client.post(
-                self._chat_path, cast_to=self._response_type, content=content, options=_NO_OPTIONS
-            ),
-            request.timeout_s,
-        )
+        response = await self._sent("POST", self._chat_url, content, request.timeout_s)
         return self._read(self._answer(response), request)
 
     async def check(self) -> str:
         """Ask for the model list; see ``Provider.check``."""
-        response = await self._guarded(
-            lambda: self._client.get(self._models_path, cast_to=self._response_type), _CHECK_TIMEOUT_S
-        )
+        response = await self._sent("GET", self._models_url, None, _CHECK_TIMEOUT_S)
         try:
             value = orjson.loads(response.content)
         except orjson.JSONDecodeError:
@@ -110,25 +127,26 @@ class SdkProvider:
     def _read(self, answer: Answer, request: ChatRequest) -> Completion:
         raise NotImplementedError
 
-    async def _guarded(self, send: Callable[[], Any], timeout_s: float) -> Any:
+    async def _sent(self, method: str, url: str, content: bytes | None, timeout_s: float) -> Any:
         """Send within the time, and classify whatever goes wrong."""
         try:
             async with asyncio.timeout(timeout_s):
-                return await send()
+                request = self._http.build_request(method, url, content=content, headers=self._headers)
+                response = await self._http.send(request)
         except TimeoutError:
             raise timed_out(timeout_s) from None
         except Exception as error:  # noqa: BLE001 - money may have been spent: every failure must be classified
-            response = getattr(error, "response", None)
-            if response is None:
-                raise classify_exception(error, self._secrets) from None
-            headers = _lower(response.headers)
-            raise classify_answer(
-                response.status_code,
-                headers,
-                response.content,
-                secrets=self._secrets,
-                request_id=_request_id(headers),
-            ) from None
+            raise classify_exception(error, self._secrets) from None
+        if response.status_code < 300:
+            return response
+        headers = _lower(response.headers)
+        raise classify_answer(
+            response.status_code,
+            headers,
+            response.content,
+            secrets=self._secrets,
+            request_id=_request_id(headers),
+        )
 
     def _answer(self, response: Any) -> Answer:
         try:

@@ -25,18 +25,19 @@ class TogetherChat(SdkProvider):
 
     def __init__(self, base_url: str | None, api_key: str, *, limit_field: str, max_connections: int) -> None:
         timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
+        http_client = together.DefaultAioHttpClient(
+            limits=pool_limits(httpx.Limits, max_connections), timeout=timeout
+        )
         client = together.AsyncTogether(
             api_key=api_key,
             base_url=base_url.rstrip("/").removesuffix("/v1") if base_url else "https://api.together.ai",
             max_retries=0,
             timeout=timeout,
-            http_client=together.DefaultAioHttpClient(
-                limits=pool_limits(httpx.Limits, max_connections), timeout=timeout
-            ),
+            http_client=http_client,
         )
         super().__init__(
             client,
-            httpx.Response,
+            http_client,
             chat_path="/v1/chat/completions",
             models_path="/v1/models",
             secrets=(api_key,),

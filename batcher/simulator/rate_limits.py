@@ -35,6 +35,8 @@ class Limits:
         charge: what a request takes from ``tpm``: ``asked`` is the larger of the output limit asked for and
             the prompt (OpenAI's documentation), ``used`` the prompt at arrival and the answer when it is
             there. "" is the vendor's: OpenAI asked, others used.
+        count_refused: whether a refused request is counted as one too, which OpenAI's documentation says of
+            itself: who keeps sending above the limit then gets nothing through.
     """
 
     rpm: float | None = None
@@ -44,6 +46,7 @@ class Limits:
     rpd: float | None = None
     burst_s: float = _MINUTE_S
     charge: str = ""
+    count_refused: bool = False
 
     def __post_init__(self) -> None:
         for name in ("rpm", "tpm", "input_tpm", "output_tpm", "rpd"):
@@ -212,7 +215,7 @@ class LimitBook:
         for name, bucket in buckets.items():
             need = needs[name]
             if bucket.level < need:
-                if vendor == OPENAI:
+                if self.of(vendor, model).count_refused:
                     _count_the_refused(buckets)
                 used = min(bucket.capacity, bucket.capacity - bucket.level)
                 hopeless = need > bucket.capacity
@@ -252,7 +255,6 @@ def _wanted(vendor: str, limits: Limits) -> dict[str, tuple[float, float]]:
 
 
 def _count_the_refused(buckets: Buckets) -> None:
-    """OpenAI counts failed requests too: who keeps sending gets no better."""
     requests = buckets.get(REQUESTS)
     if requests is not None:
         requests.level = max(0.0, requests.level - 1)

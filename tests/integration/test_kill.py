@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -83,6 +84,22 @@ def _one_group() -> int:
     return CONCURRENCY
 
 
+def stop_outside_a_transaction(child: subprocess.Popen[str], database: Path) -> None:
+    """SIGSTOP a process when it does not hold SQLite's write lock: nobody else could write until it wakes."""
+    while True:
+        child.send_signal(signal.SIGSTOP)
+        connection = sqlite3.connect(database, timeout=0.2, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            child.send_signal(signal.SIGCONT)
+        else:
+            return
+        finally:
+            connection.close()
+
+
 def test_a_worker_that_slept_through_its_lease_begins_no_call_and_its_late_answers_are_booked(
     runtime: Runtime, vendor_server: VendorServer, tmp_path: Path
 ) -> None:
@@ -92,7 +109,7 @@ def test_a_worker_that_slept_through_its_lease_begins_no_call_and_its_late_answe
     job = make_job(runtime, {f"d{number}": f"text number {number}" for number in range(40)})
     sleeper = start(tmp_path / "home", job.id)
     vendor_server.wait_for_calls(8)
-    sleeper.send_signal(signal.SIGSTOP)
+    stop_outside_a_transaction(sleeper, tmp_path / "home" / "batcher.db")
     asleep_since = time.monotonic()
     while (
         time.monotonic() - asleep_since < 1.6

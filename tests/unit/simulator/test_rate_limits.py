@@ -41,8 +41,8 @@ def test_a_full_bucket_may_be_used_at_once() -> None:
     assert admitted(book, "together", START + 0.61)
 
 
-def test_hammering_openai_does_not_help() -> None:
-    book = LimitBook(Limits(rpm=60, burst_s=1))
+def test_where_refused_requests_count_hammering_does_not_help() -> None:
+    book = LimitBook(Limits(rpm=60, burst_s=1, count_refused=True))
     assert admitted(book, "openai", START)
     assert not any(admitted(book, "openai", START + 0.3 * number) for number in range(1, 30))
     assert admitted(book, "openai", START + 10)

@@ -69,7 +69,9 @@ def test_a_long_request_is_charged_wholly_at_the_long_prices() -> None:
 
 def test_a_price_file_is_laid_over_the_built_in_one(tmp_path: Path) -> None:
     path = tmp_path / "prices.toml"
-    path.write_text('[openai]\n"gpt-4o" = { input = 1, output = 2 }\n[own]\n"x" = { input = 0, output = 0 }\n')
+    path.write_text(
+        '[openai]\n"gpt-4o" = { input = 1, output = 2 }\n[own]\n"x" = { input = 0, output = 0 }\n'
+    )
     prices = PriceFile.load(path)
     changed, kept = prices.find("openai", "gpt-4o"), prices.find("openai", "gpt-4o-mini")
     assert changed is not None
