@@ -84,7 +84,9 @@ class Runtime:
     def _local_options(self) -> LocalOptions:
         from batcher.providers.local.options import local_options
 
-        contexts = {model.id: model.context for model in self.catalog.models.values() if self._is_local(model)}
+        contexts = {
+            model.id: model.context for model in self.catalog.models.values() if self._is_local(model)
+        }
         return local_options(self.settings, contexts)
 
     def _is_local(self, model: Model) -> bool:
@@ -95,6 +97,8 @@ class Runtime:
         from batcher.engine.engine import Engine, EngineOptions
         from batcher.engine.lane import LaneFactory
         from batcher.engine.policy import RetryLimits
+        from batcher.engine.traffic import Traffic
+        from batcher.limits.clock import SystemClock
 
         settings = self.settings
         lanes = LaneFactory(
@@ -106,7 +110,8 @@ class Runtime:
             lease_s=settings.lease_s,
             retry=RetryLimits(settings.max_attempts, settings.max_elapsed_s),
         )
-        return Engine(self.store, self.ledger, lanes, self.limiter, options)
+        traffic = Traffic(self.limiter, settings.concurrency, SystemClock())
+        return Engine(self.store, self.ledger, lanes, traffic, options)
 
     def find_task(self, spec: TaskSpec) -> Task | None:
         """The code of a stored task, if it is here and still the same; its own validators then run too."""

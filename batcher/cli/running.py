@@ -172,7 +172,7 @@ class _Follower:
             ended=total - open_items,
             total=total,
             in_flight=progress.in_flight,
-            waiting=progress.waiting_reason(self._runtime.limiter.waiting()),
+            waiting=engine.waiting_reason(),
             documents_per_s=progress.done / elapsed,
             tokens_per_s=(progress.input_tokens + progress.output_tokens) / elapsed,
             spent_nusd=self._today.spent_nusd if self._today else 0,

@@ -23,7 +23,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """``time()`` stands still while anything runs, in this thread or an executor's, and jumps to the next timer.
+    """``time()`` stands still while anything runs, here or in an executor, and jumps to the next timer.
 
     For programs without network traffic: a socket that may become readable does not keep time from jumping.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 
 from batcher.domain import AttemptState, FailureClass, Finish, Message, Purpose
+from batcher.engine.binding import Binding
 from batcher.engine.lane import Lane
 from batcher.engine.writer import Mark
 from batcher.money import cost_nusd
@@ -40,6 +42,7 @@ class Call:
     """One attempt at an answer. A repair has more messages than its ask, a retry after a cut more tokens."""
 
     ask: Ask
+    binding: Binding
     messages: tuple[Message, ...] = field(repr=False)
     output_tokens: int
     purpose: Purpose
@@ -52,6 +55,7 @@ class Valid:
     settlement: Settlement
     result: NewResult
     answer: Any = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Fault:
     error: str
     text: str = field(default="", repr=False)
     retry_after_s: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def not_sent(mark: Mark, why: str) -> Fault:
@@ -86,7 +91,7 @@ def fault_of_error(mark: Mark, error: ProviderError, latency_s: float) -> Fault:
         request_id=error.request_id,
         latency_s=latency_s,
     )
-    return Fault(settlement, error.failure, text, retry_after_s=error.retry_after_s)
+    return Fault(settlement, error.failure, text, "", error.retry_after_s, error.headers)
 
 
 def read_completion(
@@ -110,7 +115,7 @@ def read_completion(
     except _InvalidError as error:
         text = error.reason[:_ERROR_LENGTH]
         failed = replace(settlement, outcome=error.failure.value, error=text)
-        return Fault(failed, error.failure, text, completion.text)
+        return Fault(failed, error.failure, text, completion.text, headers=completion.headers)
     lane.note_success()
     result = NewResult(
         attempt_id=mark.attempt_id,
@@ -120,7 +125,7 @@ def read_completion(
         tier=mark.tier,
         output=orjson.dumps(answer).decode(),
     )
-    return Valid(settlement, result, answer)
+    return Valid(settlement, result, answer, completion.headers)
 
 
 class _InvalidError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,13 +13,14 @@ import orjson
 
 from batcher.budget.ledger import DAY_SCOPE, Ledger
 from batcher.domain import Image, ItemStatus, JobState
-from batcher.engine.item import HeldLease, ItemRunner, LaneStoppedError, Services, Slots
+from batcher.engine.item import ItemRunner
 from batcher.engine.lane import Lane, LaneFactory
 from batcher.engine.leasing import Chunk, Leaser, Shortage, read_images, reclaim_lost
 from batcher.engine.policy import RetryLimits
 from batcher.engine.progress import Progress
+from batcher.engine.sender import HeldLease, LaneStoppedError, Services
+from batcher.engine.traffic import Traffic
 from batcher.engine.writer import BudgetExhaustedError, LeaseLostError, Writer
-from batcher.limits.base import Limiter
 from batcher.money import format_usd
 from batcher.store.database import Store
 from batcher.store.jobs import cancel_leftovers, finish_if_complete, list_job_ids, set_state, set_waiting
@@ -62,22 +62,20 @@ class Engine:
         store: the store.
         ledger: its books.
         lanes: makes the lanes of jobs and tiers.
-        limiter: admits calls at the rate that the providers allow.
+        traffic: picks the model of each call and admits it at the rate that the provider allows.
         options: sizes and times.
     """
 
     def __init__(
-        self, store: Store, ledger: Ledger, lanes: LaneFactory, limiter: Limiter, options: EngineOptions
+        self, store: Store, ledger: Ledger, lanes: LaneFactory, traffic: Traffic, options: EngineOptions
     ) -> None:
         self._store = store
         self._ledger = ledger
-        self._limiter = limiter
+        self._traffic = traffic
         self._options = options
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batcher-store")
         self._leaser = Leaser(store, ledger, lanes.lane, options.lease_s)
         self._writer = Writer(store, ledger, self._thread)
-        self._slots: dict[str, Slots] = {}
-        self._total = Slots(options.concurrency)
         self._leases: dict[int, HeldLease] = {}
         self._running: dict[asyncio.Task[None], ItemRunner] = {}
         self._changed = asyncio.Event()
@@ -88,10 +86,9 @@ class Engine:
         self.progress = Progress()
         self._services = Services(
             writer=self._writer,
-            limiter=limiter,
+            traffic=traffic,
             retry=options.retry,
             observer=self.progress,
-            slots=self._slots_of,
             is_stopping=lambda: self._stopping,
             find_parts=self._find_parts,
             read_images=self._read_images,
@@ -104,6 +101,10 @@ class Engine:
             if runner.calls_in_flight == 0:
                 task.cancel()
         self._changed.set()
+
+    def waiting_reason(self) -> str | None:
+        """What the run waits for, in one line; None while calls are on their way."""
+        return self.progress.waiting_reason(self._traffic.waiting())
 
     async def run(self, job_ids: Sequence[int] | None = None, tiers: Sequence[str] | None = None) -> Ending:
         """Work until nothing is left to do for these jobs, a cap is reached, or ``stop`` is called.
@@ -165,7 +166,9 @@ class Engine:
                 return Ending.IDLE if self._budget_stop is None else Ending.BUDGET
 
     def _start(self, chunk: Chunk) -> None:
-        lease = HeldLease(chunk.lease_id, time.monotonic() + self._options.lease_s, len(chunk.items))
+        lease = HeldLease(
+            chunk.lease_id, asyncio.get_running_loop().time() + self._options.lease_s, len(chunk.items)
+        )
         self._leases[lease.id] = lease
         for item in chunk.items:
             runner = ItemRunner(chunk.lane, item, lease, self._services)
@@ -208,14 +211,6 @@ class Engine:
         elif runner.ended is ItemStatus.FAILED:
             self.progress.failed += 1
 
-    def _slots_of(self, lane: Lane) -> Slots:
-        limit = lane.model.limits.concurrency
-        if limit is None or limit >= self._options.concurrency:
-            return self._total
-        if lane.model.name not in self._slots:
-            self._slots[lane.model.name] = Slots(limit)
-        return self._slots[lane.model.name]
-
     async def _find_parts(self, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, Any]:
         known: dict[bytes, Any] = await self._in_thread(self._read_parts, lane, keys)
         return known
@@ -230,7 +225,9 @@ class Engine:
 
     def _read_parts(self, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, Any]:
         with self._store.read() as connection:
-            ids = find_results(connection, keys, [lane.model.name], lane.job.refresh_key)
+            ids = find_results(
+                connection, keys, [binding.model.name for binding in lane.bindings], lane.job.refresh_key
+            )
             outputs = read_outputs(connection, list(ids.values()))
         return {key: orjson.loads(outputs[result_id]) for key, result_id in ids.items()}
 
@@ -262,7 +259,7 @@ class Engine:
         """Renew the leases well before they expire; learn which ones are lost; take lost ones of others."""
         while True:
             await asyncio.sleep(self._options.lease_s / 3)
-            asked = time.monotonic()
+            asked = asyncio.get_running_loop().time()
             held = await self._in_thread(self._renew, list(self._leases))
             for lease_id, lease in list(self._leases.items()):
                 lease.valid_until = asked + self._options.lease_s if lease_id in held else 0.0
@@ -280,7 +277,7 @@ class Engine:
         told: str | None = None
         while True:
             await asyncio.sleep(CONTROL_INTERVAL_S)
-            reason = self.progress.waiting_reason(self._limiter.waiting())
+            reason = self.waiting_reason()
             working = await self._in_thread(self._look, job_ids, reason, reason != told)
             told = reason
             if job_ids is not None and not working:

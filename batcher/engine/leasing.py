@@ -159,7 +159,7 @@ class Leaser:
     ) -> Chunk | Shortage:
         day = self._ledger.today(connection)
         accounts = accounts_of(lane.job.id, day)
-        costs = [lane.item_reservation_nusd(item) for item in queued]
+        costs = [lane.first.item_reservation_nusd(item) for item in queued]
         for _ in range(_RACES):
             count = _fitting(costs, self._ledger.room_nusd(connection, accounts))
             if count == 0:

@@ -17,7 +17,7 @@ from batcher.money import cost_nusd, worst_case_nusd
 from batcher.providers.factory import schema_bytes_as_sent
 from batcher.store.jobs import Job
 from batcher.store.tables import documents, items
-from batcher.tasks.rendering import document_messages
+from batcher.tasks.rendering import document_messages, text_overhead_bytes
 from batcher.tasks.spec import TaskSpec
 
 BYTES_PER_TOKEN: Final = 4
@@ -73,12 +73,12 @@ def price_pending(connection: Connection, job: Job, catalog: Catalog, is_usable:
 def _price_tier(
     connection: Connection, job: Job, tier: str, model: Model, spec: TaskSpec, catalog: Catalog
 ) -> Price:
-    """One tier's items; ``Lane.item_reservation_nusd`` in one query, and a test holds the two together."""
+    """One tier's items; ``Binding.item_reservation_nusd`` in one query, and a test holds the two together."""
     schema_bytes = 0
     if "schema" in model.abilities:
         schema_bytes = schema_bytes_as_sent(catalog.providers[model.provider], spec.schema)
     texts = [message.text for message in document_messages(spec, Document(b"", ""), part=(999, 999))]
-    overhead_bytes = sum(len(text.encode()) for text in texts)
+    overhead_bytes = text_overhead_bytes(spec)
     overhead_tokens = sum(map(estimate_tokens, texts)) + schema_bytes // BYTES_PER_TOKEN
     output_tokens = min(spec.max_output_tokens, model.max_output)
     room = min(model.practical_context, model.context - output_tokens) - overhead_tokens

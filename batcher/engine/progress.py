@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from batcher.domain import Usage
-from batcher.engine.lane import Lane
 
 
 @dataclass(slots=True)
@@ -35,12 +34,12 @@ class Progress:
     outcomes: Counter[str] = field(default_factory=Counter)
     last_wait: tuple[str, float] | None = None
 
-    def attempt_sent(self, lane: Lane) -> None:  # noqa: ARG002 - the Observer protocol names the lane
+    def attempt_sent(self) -> None:
         """A call leaves."""
         self.sent += 1
         self.in_flight += 1
 
-    def attempt_settled(self, lane: Lane, usage: Usage, cost_nusd: int, outcome: str) -> None:  # noqa: ARG002
+    def attempt_settled(self, usage: Usage, cost_nusd: int, outcome: str) -> None:
         """A call has ended."""
         self.in_flight -= 1
         self.outcomes[outcome] += 1
@@ -48,14 +47,14 @@ class Progress:
         self.output_tokens += usage.output_tokens
         self.cost_nusd += cost_nusd
 
-    def item_waits(self, lane: Lane, reason: str, seconds: float) -> None:
+    def item_waits(self, reason: str, seconds: float) -> None:
         """An item waits before it is tried again."""
-        self.last_wait = (f"retrying {lane.model.provider} after {reason}", time.monotonic() + seconds)
+        self.last_wait = (reason, time.monotonic() + seconds)
 
-    def waiting_reason(self, limiter_waits: dict[str, str]) -> str | None:
+    def waiting_reason(self, waits: dict[str, str]) -> str | None:
         """One line that says what the run waits for, or None while calls are on their way."""
-        if limiter_waits:
-            return "; ".join(sorted(set(limiter_waits.values())))
+        if waits:
+            return "; ".join(sorted(set(waits.values())))
         if self.in_flight == 0 and self.last_wait is not None:
             reason, until = self.last_wait
             left = until - time.monotonic()

@@ -120,6 +120,10 @@ class Limiter(Protocol):
         """Give back tokens that were acquired and turned out not to be used."""
         ...
 
+    def waits(self, key: str) -> bool:
+        """Whether somebody waits for a permit of a key."""
+        ...
+
     def waiting(self) -> dict[str, str]:
         """Why those wait who wait now, by key: ``cooling down 42 s: together 429``."""
         ...

@@ -45,14 +45,22 @@ class AdaptiveConcurrency:
         ceiling: the most for a key, whatever happens: a user's limit, or this process's part of one.
         clock: what tells the time; the machine's by default.
         start: where a key begins.
+        waits_elsewhere: whether those who hold slots of a key wait for something else, such as a rate limit
+            (``Limiter.waits``): then slots are not what is scarce, and nothing grows.
     """
 
     def __init__(
-        self, ceiling: int | Callable[[str], int], clock: Clock | None = None, *, start: int = START
+        self,
+        ceiling: int | Callable[[str], int],
+        clock: Clock | None = None,
+        *,
+        start: int = START,
+        waits_elsewhere: Callable[[str], bool] = lambda _key: False,
     ) -> None:
         self._ceiling_of = ceiling if callable(ceiling) else lambda _key: ceiling
         self._clock = clock or SystemClock()
         self._start = start
+        self._waits_elsewhere = waits_elsewhere
         self._lanes: dict[str, _Slots] = {}
 
     @asynccontextmanager
@@ -75,7 +83,7 @@ class AdaptiveConcurrency:
         """
         slots = self._slots(key)
         if failure is None:
-            slots.succeeded()
+            slots.succeeded(may_grow=not self._waits_elsewhere(key))
         elif failure is FailureClass.RATE_LIMITED:
             slots.rate_limited()
         elif failure is FailureClass.OVERLOADED:
@@ -146,11 +154,11 @@ class _Slots:
         self.in_flight += 1
         self._peak = max(self._peak, self.in_flight)
 
-    def succeeded(self) -> None:
+    def succeeded(self, *, may_grow: bool) -> None:
         self._pause_s = 0.0
         now = self._clock.monotonic()
         is_saturated = self.in_flight >= self.allowed < self._ceiling()
-        if not is_saturated or now < self._limited_at + QUIET_S:
+        if not (may_grow and is_saturated) or now < self._limited_at + QUIET_S:
             return
         if self._met_at is None:
             self._limit += 1.0

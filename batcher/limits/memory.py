@@ -77,6 +77,11 @@ class MemoryLimiter:
         """See ``Limiter``."""
         self._lane(key).cool_down(seconds, reason)
 
+    def waits(self, key: str) -> bool:
+        """See ``Limiter``."""
+        lane = self._lanes.get(key)
+        return lane is not None and lane.has_queue
+
     def waiting(self) -> dict[str, str]:
         """See ``Limiter``."""
         return {key: reason for key, lane in list(self._lanes.items()) if (reason := lane.waiting_for())}
@@ -165,6 +170,10 @@ class _Lane:
         if until > self._cool_until:
             self._cool_until, self._cool_reason = until, reason
             self._look_again()
+
+    @property
+    def has_queue(self) -> bool:
+        return bool(self._queue)
 
     def waiting_for(self) -> str:
         """Why the first in the queue waits, or ""."""

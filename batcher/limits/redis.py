@@ -96,6 +96,11 @@ class RedisLimiter:
         """See ``Limiter``; holds for all processes."""
         self._lane(key).cool_down(seconds, reason)
 
+    def waits(self, key: str) -> bool:
+        """See ``Limiter``."""
+        lane = self._lanes.get(key)
+        return lane is not None and lane.has_queue
+
     def waiting(self) -> dict[str, str]:
         """See ``Limiter``."""
         return {key: reason for key, lane in list(self._lanes.items()) if (reason := lane.waiting_for())}

@@ -143,6 +143,11 @@ class SharedLane:
             self._shared_at = now
             self._grantor.share_observed(self.key, self._in_force, self._observed_text, left)
 
+    @property
+    def has_queue(self) -> bool:
+        """Whether somebody waits."""
+        return bool(self._queue)
+
     def waiting_for(self) -> str:
         """Why the first in the queue waits, or ""."""
         if not self._queue:

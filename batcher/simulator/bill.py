@@ -1,8 +1,8 @@
 """The bill: every request that arrived, what it used, and what it costs. Memory stays flat.
 
 The newest requests are kept in memory, older ones move to a temporary SQLite file; sums are kept as they
-grow. With a bill file, every finished request is appended to it as one JSON line in one write, so that it
-outlives this process however that ends.
+grow. With a bill file, every request is appended to it as one JSON line in one write before its answer
+leaves, so that no answer is without its line, however this process ends.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -74,11 +74,15 @@ class BillLine:
     answered_at: float = 0.0
 
 
+_FILED: Final = tuple(one.name for one in fields(BillLine) if one.name != "sent")
+"""What a bill file tells: everything but what is not known yet when it is written."""
+
+
 class Bill:
     """Every request received, in order of arrival.
 
     Args:
-        path: a file to append every finished request to, or None.
+        path: a file to append every answered request to, or None.
         kept: how many requests stay in memory.
 
     Raises:
@@ -120,7 +124,10 @@ class Bill:
             self._move_out()
 
     def answered(self, line: BillLine) -> None:
-        """Count a request whose answer is decided: it is charged from now on."""
+        """Count a request whose answer is decided, and write it to the file: it is charged from now on."""
+        if self._file is not None:
+            row = {name: getattr(line, name) for name in _FILED}
+            os.write(self._file, orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         if line.number not in self._open:
             return
         self._statuses[line.status] += 1
@@ -139,13 +146,11 @@ class Bill:
         self._models.setdefault((line.vendor, line.model), Counter()).update(sums)
 
     def close(self, line: BillLine) -> None:
-        """Count a request as over, and write it to the file."""
+        """Count a request as over."""
         if line.number in self._open:
             self._open.discard(line.number)
             self.finished += 1
             self._sums["sent"] += line.sent
-        if self._file is not None:
-            os.write(self._file, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
     def totals(self) -> dict[str, Any]:
         """Counts and sums over all requests; tokens and cost of the billed ones only."""

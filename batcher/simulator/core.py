@@ -144,6 +144,7 @@ class Simulator:
         now: float,
         *,
         vendor: str = "",
+        schema: Mapping[str, Any] | None = None,
     ) -> Reply:
         """Take a request in.
 
@@ -153,10 +154,12 @@ class Simulator:
             headers: names in lower case, or a mapping that does not mind.
             now: Unix seconds; may be any clock that does not go back.
             vendor: whose API was called, if the path alone does not tell.
+            schema: what to answer by if the request brings no schema.
         """
         raw = body if isinstance(body, bytes) else orjson.dumps(body)
         route = ROUTES.get(path)
         call = read_call(vendor or (route.vendor if route else ""), path, raw, headers)
+        call.fallback_schema = schema
         call.vendor = call.vendor or self.prices.vendor_of(call.model) or OPENAI
         line = self._open_line(call, now)
         fault = self.on_call(call) if self.on_call is not None else None
@@ -335,7 +338,7 @@ class Simulator:
             if sign.encode() in call.raw:
                 return answer
         seed = call.digest ^ self.config.seed
-        schema = call.schema or self.config.schema
+        schema = call.heeded or call.fallback_schema or self.config.schema
         return fitting_json(schema, seed, call.text, nulls=True) if schema else plain_answer(seed, call.text)
 
     def _cut(self, text: str, finish: str, limit: int | None) -> tuple[str, str, int]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from batcher.simulator.schema_rules import claude_schema_fault, strict_schema_fault
+from batcher.simulator.told_limits import with_told_limits
 
 OPENAI: Final = "openai"
 ANTHROPIC: Final = "anthropic"
@@ -37,8 +38,8 @@ _MESSAGE_TOKENS: Final = 4
 _SCHEMA_TOKENS: Final = 60
 """What a vendor writes around a schema that it enforces: a guess at a sentence or two."""
 
-_MOST_CHECKED: Final = 512
-_checked_schemas: dict[tuple[bool, bytes], str] = {}
+_MOST_KNOWN: Final = 512
+_known_schemas: dict[tuple[bool, bool, bytes], tuple[str, Mapping[str, Any]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,15 @@ class Call:
         body: the same, read; empty if it is not JSON.
         headers: names in lower case, or a mapping that does not mind.
         text: the text of the last message.
-        schema: what the answer must fit, or None.
+        schema: what the answer must fit, as it came, or None.
+        heeded: the same with the limits that its descriptions tell.
         max_output_tokens: the output limit asked for, or None.
         fault: what the vendor would answer 400 with, or "".
         prompt_bytes: UTF-8 bytes of all texts and of the schema to enforce.
         messages: how many messages, the system prompt included.
         images: how many images.
         enforced: whether the vendor was told to enforce ``schema``.
+        fallback_schema: what to answer by without a schema of its own.
         digest: 64 bits of the body's hash.
     """
 
@@ -96,12 +99,14 @@ class Call:
     body: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
     schema: Mapping[str, Any] | None = None
+    heeded: Mapping[str, Any] | None = None
     max_output_tokens: int | None = None
     fault: str = ""
     prompt_bytes: int = 0
     messages: int = 0
     images: int = 0
     enforced: bool = False
+    fallback_schema: Mapping[str, Any] | None = None
 
     @property
     def anthropic(self) -> bool:
@@ -151,7 +156,7 @@ def read_call(vendor: str, path: str, raw: bytes, headers: Mapping[str, str]) ->
     call.fault = _fault_of(call, body)
     if not call.fault:
         _measure(call, body)
-        call.schema, call.fault = _schema_of(call, body)
+        _read_schema(call, body)
     return call
 
 
@@ -194,7 +199,7 @@ def _byte_count(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def _schema_of(call: Call, body: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str]:
+def _read_schema(call: Call, body: Mapping[str, Any]) -> None:
     if call.anthropic:
         schema = _below(body, "output_config", "format", "schema")
         strict = schema is not None
@@ -202,18 +207,19 @@ def _schema_of(call: Call, body: Mapping[str, Any]) -> tuple[Mapping[str, Any] |
         schema = _below(body, "response_format", "json_schema", "schema")
         strict = bool(_below(body, "response_format", "json_schema", "strict"))
     if not isinstance(schema, dict):
-        return _schema_in_the_prompt(body), ""
+        call.schema = call.heeded = _schema_in_the_prompt(body)
+        return
     spelled = orjson.dumps(schema)
     call.prompt_bytes += len(spelled)
     call.enforced = True
-    if not strict:
-        return schema, ""
-    known = (call.anthropic, spelled)
-    if known not in _checked_schemas:
-        if len(_checked_schemas) >= _MOST_CHECKED:
-            _checked_schemas.clear()
-        _checked_schemas[known] = (claude_schema_fault if call.anthropic else strict_schema_fault)(schema)
-    return schema, _checked_schemas[known]
+    call.schema = schema
+    known = (call.anthropic, strict, spelled)
+    if known not in _known_schemas:
+        if len(_known_schemas) >= _MOST_KNOWN:
+            _known_schemas.clear()
+        check = claude_schema_fault if call.anthropic else strict_schema_fault
+        _known_schemas[known] = (check(schema) if strict else "", with_told_limits(schema))
+    call.fault, call.heeded = _known_schemas[known]
 
 
 def _below(body: Any, *names: str) -> Any:

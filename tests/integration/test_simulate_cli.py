@@ -87,8 +87,10 @@ def run_batcher(folder: Path, variables: dict[str, str], *words: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "model", ["gpt-4o-mini", "claude-haiku-4-5", "llama-3.3-70b@together"], ids=["openai", "anthropic", "together"]
-)  # fmt: skip
+    "model",
+    ["gpt-4o-mini", "claude-haiku-4-5", "llama-3.3-70b@together"],
+    ids=["openai", "anthropic", "together"],
+)
 def test_the_printed_lines_lead_batcher_to_it_and_its_bill_is_the_ledgers(
     tmp_path: Path, start: Start, model: str
 ) -> None:
@@ -96,7 +98,7 @@ def test_the_printed_lines_lead_batcher_to_it_and_its_bill_is_the_ledgers(
     simulation = start("--latency-scale", "0", "--bill", bill)
     docs = tmp_path / "docs"
     docs.mkdir()
-    for number in range(6):
+    for number in range(3):
         (docs / f"{number}.txt").write_text(f"Report {number} on rivers, bridges and the towns between them.")
     run_batcher(
         tmp_path, simulation.variables, "submit", "docs", "--task", "enrichment", "--model", model, "--yes"
@@ -106,7 +108,7 @@ def test_the_printed_lines_lead_batcher_to_it_and_its_bill_is_the_ledgers(
     rows = [json.loads(line) for line in bill.read_text().splitlines()]
     assert round(sum(row["cost_usd"] for row in spend) * 10**9) == totals["cost_nusd"] > 0
     assert sum(row["cost_nusd"] for row in rows) == totals["cost_nusd"]
-    assert len(rows) == totals["calls"] >= 6
+    assert len(rows) == totals["calls"] >= 3
     assert "Served" in simulation.stop()
 
 

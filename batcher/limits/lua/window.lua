@@ -2,7 +2,7 @@
 -- The other scripts are run with this one in front of them.
 
 local ROUNDING = 1e-10
-local CELLS = 240
+local CELLS = 600
 
 local function clock()
   local time = redis.call('TIME')

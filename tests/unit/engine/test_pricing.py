@@ -91,7 +91,9 @@ def test_the_worst_case_is_what_leasing_reserves(
     lane = LaneFactory(catalog, provider, lambda _: True, lambda _: TASK, 10.0).lane(job, "economy")
     with store.write() as connection:
         price = price_pending(connection, job, catalog, lambda _: True)
-        reserved = sum(lane.item_reservation_nusd(item) for item in next_items(connection, job.id, 1.0, 100))
+        reserved = sum(
+            lane.first.item_reservation_nusd(item) for item in next_items(connection, job.id, 1.0, 100)
+        )
     assert price.items == len(sizes)
     assert price.calls >= price.items
     # Each reservation is rounded up by itself.

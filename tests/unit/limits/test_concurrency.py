@@ -69,6 +69,25 @@ def test_only_saturation_grows_it(simulate: Simulate, clock: Clock) -> None:
     assert simulate(main) == (4, 8)
 
 
+def test_slots_that_wait_for_a_rate_limit_are_no_saturation(simulate: Simulate, clock: Clock) -> None:
+    waits = True
+    slots = AdaptiveConcurrency(100, clock, start=4, waits_elsewhere=lambda _key: waits)
+
+    async def main() -> list[int]:
+        nonlocal waits
+        done = asyncio.Event()
+        tasks = await fill(slots, 10, done)
+        limits = []
+        for waits in (True, False):
+            slots.record(KEY, None)
+            limits.append(slots.limit(KEY))
+        done.set()
+        await asyncio.gather(*tasks)
+        return limits
+
+    assert simulate(main) == [4, 5]
+
+
 def test_it_never_grows_above_its_ceiling(simulate: Simulate, clock: Clock) -> None:
     ceiling = 6
     slots = AdaptiveConcurrency(lambda _key: ceiling, clock, start=32)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batcher.simulator.answers import fitting_json, plain_answer
+from batcher.simulator.told_limits import with_told_limits
 
 TEXT = "the lender pays the borrower a sum of money on the first day of every month until the loan is repaid"
 NAMES = st.sampled_from(["title", "summary", "score", "tags", "where", "x"])
@@ -104,3 +105,30 @@ def test_sentences_are_longer_than_names_and_answers_differ() -> None:
 def test_plain_answers_have_words(text: str) -> None:
     lengths = [len(plain_answer(seed << 40, text).split()) for seed in range(100)]
     assert 20 <= min(lengths) < max(lengths) <= 130
+
+
+def test_limits_that_descriptions_tell_are_heeded_and_those_that_are_there_stay() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "language": {"type": "string", "description": "ISO code (maxLength: 3, minLength: 2)"},
+            "score": {"type": "number", "description": '{"minimum": 0.5, "maximum": 0.75}'},
+            "day": {"anyOf": [{"type": "string"}, {"type": "null"}], "description": '(format: "date")'},
+            "tags": {
+                "type": "array",
+                "items": {"type": "string"},
+                "maxItems": 2,
+                "description": "maxItems: 9",
+            },
+            "plain": {"type": "string", "description": "Anything: at all"},
+        },
+        "required": ["language", "score", "day", "tags", "plain"],
+    }
+    heeding = with_told_limits(schema)
+    assert heeding["properties"]["tags"]["maxItems"] == 2
+    assert heeding["properties"]["plain"] == schema["properties"]["plain"]  # type: ignore[index]
+    for seed in range(100):
+        answer = json.loads(fitting_json(heeding, seed << 33, TEXT))
+        assert 2 <= len(answer["language"]) <= 3
+        assert 0.5 <= answer["score"] <= 0.75
+        assert len(answer["day"]) == 10

@@ -160,7 +160,7 @@ def test_clearing_forgets_but_never_gives_a_number_twice() -> None:
     bill.shut()
 
 
-def test_the_bill_file_has_every_finished_request_and_is_appended_to(tmp_path: Path) -> None:
+def test_the_bill_file_has_every_answered_request_and_is_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "bill.jsonl"
     for _ in range(2):
         bill = Bill(path)
@@ -169,7 +169,7 @@ def test_the_bill_file_has_every_finished_request_and_is_appended_to(tmp_path: P
         written = [json.loads(row) for row in path.read_text().splitlines()]  # before anything is closed
         bill.shut()
     assert [row["number"] for row in written] == [1, 2, 3, 1, 2, 3]
-    assert all(row["sent"] and row["cost_nusd"] == 7 for row in written)
+    assert all(row["billed"] and row["cost_nusd"] == 7 for row in written)
     with pytest.raises(UsageError, match="Cannot write the bill"):
         Bill(tmp_path)
 

@@ -1,0 +1,103 @@
+"""Admission: which model a call goes to, and when it may leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from batcher.domain import FailureClass
+from batcher.engine.binding import Binding
+from batcher.limits.base import Limiter, Permit
+from batcher.limits.breaker import CircuitBreaker
+from batcher.limits.clock import Clock
+from batcher.limits.concurrency import AdaptiveConcurrency
+from batcher.limits.headers import read_headers
+
+_LOOK_AGAIN_S = 1.0
+
+
+class Traffic:
+    """Rate limits, slots and circuits of a process, over all lanes.
+
+    A call takes a slot, then a permit, then waits for the wire. An eighth more slots than may be on the wire
+    are given, because a slot that stands empty while the next call's mark is being committed costs a tenth of
+    the rate (measured at 200 in flight).
+
+    Args:
+        limiter: rates, perhaps shared with other processes.
+        concurrency: calls on the wire at most, all models together.
+        clock: what tells the time.
+    """
+
+    def __init__(self, limiter: Limiter, concurrency: int, clock: Clock) -> None:
+        self.limiter = limiter
+        self._concurrency = concurrency
+        self._breaker = CircuitBreaker(clock)
+        self._clock = clock
+        self._ceilings: dict[str, int] = {}
+        self._slots = AdaptiveConcurrency(
+            lambda key: _with_room_ahead(self._ceilings.get(key, concurrency)),
+            clock,
+            start=max(2, concurrency // 2),
+            waits_elsewhere=limiter.waits,
+        )
+        self._all_wires = asyncio.Semaphore(concurrency)
+        self._wires: dict[str, asyncio.Semaphore] = {}
+
+    async def pick(self, bindings: Sequence[Binding], on_wait: Callable[[str, float], None]) -> Binding:
+        """The first model whose circuit lets a call through; waits if none does.
+
+        Args:
+            bindings: models that may do the work, first choice first.
+            on_wait: told why and for how many seconds nothing can be sent.
+        """
+        while True:
+            for binding in bindings:
+                if self._breaker.allows(binding.key):
+                    return binding
+            first = min(bindings, key=lambda binding: self._breaker.retry_in_s(binding.key))
+            seconds = self._breaker.retry_in_s(first.key)
+            on_wait(f"{first.model.provider}: {self._breaker.reason(first.key)}", seconds)
+            await self._clock.sleep(min(_LOOK_AGAIN_S, max(0.01, seconds)))
+
+    @asynccontextmanager
+    async def admitted(self, binding: Binding, input_tokens: int, output_limit: int) -> AsyncIterator[Permit]:
+        """Wait for a slot and a permit, and hold both; then mark the call, and send it ``on_the_wire``."""
+        if binding.key not in self._ceilings:
+            limit = binding.model.limits.concurrency or self._concurrency
+            self._ceilings[binding.key] = min(limit, self._concurrency)
+            self._wires[binding.key] = asyncio.Semaphore(self._ceilings[binding.key])
+        async with self._slots.slot(binding.key):
+            with await self.limiter.acquire(binding.key, input_tokens, output_limit) as permit:
+                yield permit
+
+    @asynccontextmanager
+    async def on_the_wire(self, binding: Binding) -> AsyncIterator[None]:
+        """Wait until fewer calls than allowed are under way, for this model and for all."""
+        async with self._wires[binding.key], self._all_wires:
+            yield
+
+    def learn(
+        self,
+        binding: Binding,
+        failure: FailureClass | None,
+        retry_after_s: float | None,
+        headers: dict[str, str],
+        status: int | None,
+    ) -> None:
+        """Take in what an answer says of the vendor's limits and health, while its slot is held."""
+        if headers:
+            self.limiter.observe(binding.key, read_headers(binding.model.provider, headers))
+        if failure is FailureClass.RATE_LIMITED and retry_after_s:
+            self.limiter.cool_down(binding.key, retry_after_s, f"{binding.model.provider} {status or 429}")
+        self._slots.record(binding.key, failure, retry_after_s)
+        self._breaker.record(binding.key, failure)
+
+    def waiting(self) -> dict[str, str]:
+        """Why calls wait that wait now, by model."""
+        return {**self._slots.waiting(), **self.limiter.waiting()}
+
+
+def _with_room_ahead(on_the_wire: int) -> int:
+    return on_the_wire + max(1, on_the_wire // 8)
