@@ -27,7 +27,7 @@ from batcher.engine.policy import (
     StopLane,
     decide,
 )
-from batcher.engine.sender import HeldLease, Sender, Services
+from batcher.engine.sender import HeldLease, ModelStoppedError, Sender, Services
 from batcher.store.attempts import ItemChange
 from batcher.store.leases import QueuedItem
 from batcher.tasks.rendering import document_messages, merge_messages, repair_messages
@@ -163,12 +163,12 @@ class ItemRunner:
         history = History()
         purpose = Purpose.ANSWER if lane.tier == lane.job.tier else Purpose.ESCALATION
         while True:
-            binding = await self._sender.pick(sees_images=ask.image_count > 0)
-            if binding is None:
-                what = f"no model of tier {lane.tier} that works sees images"
-                raise Failed(FailureClass.BAD_REQUEST, what, may_climb=True)
+            binding = await self._pick(ask)
             output_tokens = min(binding.output_tokens * enlarged, binding.model.max_output)
-            outcome = await self._sender.call(Call(ask, binding, messages, output_tokens, purpose))
+            try:
+                outcome = await self._sender.call(Call(ask, binding, messages, output_tokens, purpose))
+            except ModelStoppedError:
+                continue
             if isinstance(outcome, Valid):
                 change = self._done(binding) if finishes_item else None
                 services.writer.settle(outcome.settlement, result=outcome.result, change=change)
@@ -198,6 +198,13 @@ class ItemRunner:
             else:
                 may_climb = not isinstance(decision, GiveUp) or decision.may_climb
                 raise Failed(outcome.failure, outcome.error, may_climb=may_climb)
+
+    async def _pick(self, ask: Ask) -> Binding:
+        binding = await self._sender.pick(sees_images=ask.image_count > 0)
+        if binding is None:
+            what = f"no model of tier {self._lane.tier} that works sees images"
+            raise Failed(FailureClass.BAD_REQUEST, what, may_climb=True)
+        return binding
 
     def _decide(self, outcome: Fault, history: History) -> Decision:
         if outcome.failure is FailureClass.BAD_REQUEST and self._lane.note_request_error(outcome.error):

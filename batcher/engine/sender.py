@@ -43,6 +43,10 @@ class LaneStoppedError(Exception):
     """The lane takes no more calls; the item goes back."""
 
 
+class ModelStoppedError(Exception):
+    """The model that was picked takes no more calls; another one of the lane may."""
+
+
 class Observer(Protocol):
     """Hears what happens, for displays and counters."""
 
@@ -104,12 +108,13 @@ class Sender:
 
         Raises:
             LeaseLostError, BudgetExhaustedError, LaneStoppedError: nothing was sent, and nothing more may be.
+            ModelStoppedError: nothing was sent; pick again.
         """
         size = text_bytes(call.messages)
         mark = self._mark(call, size)
         traffic = self._services.traffic
         async with traffic.admitted(call.binding, size // _BYTES_PER_TOKEN, call.output_tokens) as permit:
-            self._check_that_it_may_go_on()
+            self._check_that_it_may_go_on(call.binding)
             self.calls_in_flight += 1
             try:
                 await self._services.writer.mark(mark)
@@ -122,8 +127,8 @@ class Sender:
 
     async def _send_unless_stopped(self, call: Call, mark: Mark) -> Valid | Fault:
         try:
-            self._check_that_it_may_go_on()
-        except LaneStoppedError as stopped:
+            self._check_that_it_may_go_on(call.binding)
+        except (LaneStoppedError, ModelStoppedError) as stopped:
             self._services.writer.settle(not_sent(mark, str(stopped)).settlement)
             raise
         self._services.observer.attempt_sent()
@@ -156,9 +161,11 @@ class Sender:
             binding, failure, retry_after_s, dict(outcome.headers), settlement.status_code
         )
 
-    def _check_that_it_may_go_on(self) -> None:
+    def _check_that_it_may_go_on(self, binding: Binding | None = None) -> None:
         if self._lane.stopped is not None or self._services.is_stopping():
             raise LaneStoppedError(self._lane.stopped or "stopping")
+        if binding is not None and binding.key in self._lane.dead:
+            raise ModelStoppedError(self._lane.dead[binding.key])
 
     def _mark(self, call: Call, size: int) -> Mark:
         lane, model = self._lane, call.binding.model
