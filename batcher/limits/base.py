@@ -116,10 +116,6 @@ class Limiter(Protocol):
         """
         ...
 
-    def refund(self, key: str, tokens: int) -> None:
-        """Give back tokens that were acquired and turned out not to be used."""
-        ...
-
     def waits(self, key: str) -> bool:
         """Whether somebody waits for a permit of a key."""
         ...

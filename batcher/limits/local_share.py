@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from batcher.limits.exchange import Ask, Reply
 from batcher.limits.quotas import DIMENSIONS, Charge, Dimension, Quota
-from batcher.limits.window import Window
+from batcher.limits.window import Window, renewed
 
 
 class LocalShare:
@@ -58,13 +58,10 @@ class LocalShare:
         return [(DIMENSIONS.index(name), window) for name, window in self.windows.items()]
 
     def _renew(self, quotas: Mapping[Dimension, Quota], now: float) -> None:
-        windows = {}
-        for name, quota in quotas.items():
-            part = self._part(quota)
-            known = self.windows.get(name)
-            is_same = known is not None and known.quota == part
-            windows[name] = known if known and is_same else Window(part, now=now, full=False)
-        self.windows = windows
+        self.windows = {
+            name: renewed(self.windows.get(name), self._part(quota), now=now, full=False)
+            for name, quota in quotas.items()
+        }
 
     def _part(self, quota: Quota) -> Quota:
         """An equal part. What cannot be divided is allowed once in a time that is longer in proportion."""

@@ -15,21 +15,18 @@ from batcher.limits.quotas import (
     DIMENSIONS,
     UNLIMITED,
     Charge,
-    Dimension,
     Observed,
-    Quota,
     Quotas,
     told_limits,
     wording,
 )
-from batcher.limits.window import Window
+from batcher.limits.window import Window, renewed
 
 LimitsOf = Mapping[str, Any] | Callable[[str], Any]
 """Records of limits by key, such as the catalogue's ``Limits``. Read once per key, when it is first used."""
 
 _SHORTEST_SLEEP_S: Final = 0.001
 _LONGEST_SLEEP_S: Final = 3600.0
-_TOKEN_DIMENSIONS: Final = frozenset({Dimension.TPM, Dimension.TPD, Dimension.ITPM})
 
 
 def quotas_by_key(limits: LimitsOf, ceilings: LimitsOf | None) -> Callable[[str], Quotas]:
@@ -67,11 +64,6 @@ class MemoryLimiter:
         """See ``Limiter``."""
         if observed.readings:
             self._lane(key).observe(observed)
-
-    def refund(self, key: str, tokens: int) -> None:
-        """See ``Limiter``."""
-        if tokens > 0:
-            self._lane(key).refund(tokens)
 
     def cool_down(self, key: str, seconds: float, reason: str) -> None:
         """See ``Limiter``."""
@@ -147,13 +139,6 @@ class _Lane:
         if self._quotas.concurrency is not None:
             self._look_again()
 
-    def refund(self, tokens: int) -> None:
-        now = self._clock.monotonic()
-        for index, window in self._windows:
-            if DIMENSIONS[index] in _TOKEN_DIMENSIONS:
-                window.give_back(tokens, now)
-        self._look_again()
-
     def observe(self, observed: Observed) -> None:
         if self._quotas.learn(told_limits(observed)):
             self._renew_windows()
@@ -195,7 +180,7 @@ class _Lane:
         windows = []
         for dimension, quota in self._quotas.in_force().items():
             index = DIMENSIONS.index(dimension)
-            windows.append((index, _renewed(known.get(index), quota, now)))
+            windows.append((index, renewed(known.get(index), quota, now=now)))
         self._windows = tuple(windows)
 
     def _rebook(self, permit: Permit, charge: Charge) -> None:
@@ -247,12 +232,3 @@ class _Lane:
             window.take(charge[index], now)
         self._in_flight += 1
         return Permit(self, charge, output_limit)
-
-
-def _renewed(window: Window | None, quota: Quota, now: float) -> Window:
-    if window is None:
-        return Window(quota, now=now)
-    if window.quota.span_s != quota.span_s:
-        return Window(quota, now=now, full=False)
-    window.change(quota.limit)
-    return window

@@ -7,6 +7,7 @@ Redis is lost in mid-run, each process goes on with an equal part of every limit
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
@@ -86,11 +87,6 @@ class RedisLimiter:
         """See ``Limiter``."""
         if observed.readings:
             self._lane(key).observe(observed)
-
-    def refund(self, key: str, tokens: int) -> None:
-        """See ``Limiter``."""
-        if tokens > 0:
-            self._lane(key).refund(tokens)
 
     def cool_down(self, key: str, seconds: float, reason: str) -> None:
         """See ``Limiter``; holds for all processes."""
@@ -211,12 +207,14 @@ class RedisLimiter:
 
 
 class _Script:
-    """A Lua script of this package, with the common part in front of it."""
+    """A Lua script and the name that Redis gives it."""
 
     def __init__(self, name: str) -> None:
-        import hashlib
-
-        folder = files("batcher.limits").joinpath("lua")
-        parts = (folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("window", name))
-        self.text = "\n".join(parts)
+        self.text = script_text(name)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+def script_text(name: str) -> str:
+    """A Lua script of this package, with the common part in front of it."""
+    folder = files("batcher.limits").joinpath("lua")
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("window", name))

@@ -8,6 +8,7 @@ is not used within half a second goes back.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 from collections import deque
@@ -34,6 +35,7 @@ SHARE_PAUSE_S: Final = 0.1
 MOST_AT_ONCE: Final = 256
 """Callers in one ask."""
 
+_log = logging.getLogger(__name__)
 _NOTHING: Final = (0.0,) * len(DIMENSIONS)
 
 
@@ -121,10 +123,6 @@ class SharedLane:
         self._in_flight -= 1
         if self._quotas.concurrency is not None:
             self._nudge()
-
-    def refund(self, tokens: int) -> None:
-        """See ``Limiter``."""
-        self._return((0, 0, tokens, tokens, tokens, 0))
 
     def cool_down(self, seconds: float, reason: str) -> None:
         """See ``Limiter``."""
@@ -238,6 +236,15 @@ class SharedLane:
             except RuntimeError:  # a permit that was lost with its loop
                 return
             self._keeper = loop.create_task(self._keep())
+            self._keeper.add_done_callback(self._check_keeper)
+
+    def _check_keeper(self, keeper: asyncio.Task[None]) -> None:
+        """A fault in the keeper must not leave its callers waiting for ever."""
+        if keeper.cancelled() or (fault := keeper.exception()) is None:
+            return
+        _log.error("permits for %s: %r; trying again", self.key, fault)
+        self._keeper = None
+        asyncio.get_running_loop().call_later(LONGEST_WAIT_S, self._nudge)
 
     def _ask_soon(self) -> None:
         """Those who wait for a limit may not have to wait as long as it seemed."""
@@ -303,7 +310,7 @@ class SharedLane:
             if turn.admitted.done():  # cancelled while its permit was on the way
                 self._return(turn.charge)
             else:
-                self._queue.popleft()
+                self._queue.remove(turn)  # not always the first: one that was cancelled may still stand there
                 self._in_flight += 1
                 turn.admitted.set_result(None)
         if reply.spare:
@@ -316,7 +323,7 @@ class SharedLane:
             handful_s = min(POLL_S * self.alive, LONGEST_POLL_S) * random.uniform(0.9, 1.1)
             return min(max(wait_s, handful_s), LONGEST_WAIT_S)
         if self._queue:
-            return 0.0
+            return 0.0 if reply.admitted or not ask.queue else POLL_S
         return IDLE_S if self._stock_count or any(self._settled) else HEARTBEAT_S
 
     async def _pause(self, seconds: float) -> None:

@@ -135,3 +135,18 @@ class Window:
 def held_share(quota: Quota) -> float:
     """What an idle limit may be used for at once, as a share of it."""
     return min(1.0, max(1.0 / quota.limit, BURST_S / quota.span_s))
+
+
+def renewed(window: Window | None, quota: Quota, *, now: float, full: bool = True) -> Window:
+    """The window of a limit that may have changed. With the same span it goes on with what it has seen.
+
+    Args:
+        window: as it was, or None if there was none.
+        quota: the limit.
+        now: the clock's time.
+        full: whether one that is made anew starts with a full bucket.
+    """
+    if window is None or window.quota.span_s != quota.span_s:
+        return Window(quota, now=now, full=full and window is None)
+    window.change(quota.limit)
+    return window

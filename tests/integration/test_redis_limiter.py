@@ -42,7 +42,7 @@ async def limiters(
 
 async def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the condition is another process's
             await asyncio.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""A real Redis server (Valkey) on a free loopback port, which tests start, stop, freeze, restart and empty."""
+"""A real Redis server (Valkey) on a free loopback port: start, stop, freeze, restart and empty it."""
 
 from __future__ import annotations
 

@@ -78,9 +78,11 @@ def test_slots_that_wait_for_a_rate_limit_are_no_saturation(simulate: Simulate, 
         done = asyncio.Event()
         tasks = await fill(slots, 10, done)
         limits = []
-        for waits in (True, False):
-            slots.record(KEY, None)
-            limits.append(slots.limit(KEY))
+        slots.record(KEY, None)
+        limits.append(slots.limit(KEY))
+        waits = False
+        slots.record(KEY, None)
+        limits.append(slots.limit(KEY))
         done.set()
         await asyncio.gather(*tasks)
         return limits

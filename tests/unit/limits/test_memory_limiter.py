@@ -104,19 +104,19 @@ def test_a_burst_is_spread(simulate: Simulate, clock: Clock) -> None:
 def test_no_window_ever_sees_more_than_allowed(
     rpm: int | None, tpm: int | None, rpd: int | None, arrivals: list[tuple[float, int, int]]
 ) -> None:
-    """Arrivals are (pause before, tokens acquired, tokens refunded after 5 s)."""
+    """Arrivals are (pause before, tokens booked, tokens not used as is known after 5 s)."""
     clock = LoopClock()
     found = limiter(clock, rpm=rpm, tpm=tpm, rpd=rpd)
     requests: list[tuple[float, int]] = []
     used: list[tuple[float, int]] = []
 
     async def one(tokens: int, unused: int) -> None:
-        await found.acquire(KEY, tokens)
+        permit = await found.acquire(KEY, tokens)
         requests.append((clock.monotonic(), 1))
         unused = min(unused, tokens)
         used.append((clock.monotonic(), tokens - unused))
         await clock.sleep(5)
-        found.refund(KEY, unused)
+        permit.settle(tokens - unused, 0)
 
     async def main() -> None:
         async with asyncio.TaskGroup() as group:
@@ -236,16 +236,16 @@ def test_cancellations_at_any_time_never_block_the_rest(
     assert found.waiting() == {}
 
 
-def test_a_refund_lets_the_next_go_earlier(simulate: Simulate, clock: Clock) -> None:
+def test_what_was_booked_too_much_lets_the_next_go_earlier(simulate: Simulate, clock: Clock) -> None:
     found = limiter(clock, tpm=1000)
 
     async def main() -> tuple[float, str]:
         start = clock.monotonic()
-        await found.acquire(KEY, 1000)
+        permit = await found.acquire(KEY, 1000)
         waiter = asyncio.ensure_future(found.acquire(KEY, 500))
         await clock.sleep(1)
         reason = found.waiting()[KEY]
-        found.refund(KEY, 1000)
+        permit.settle(0, 0)
         await waiter
         return clock.monotonic() - start, reason
 

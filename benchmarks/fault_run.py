@@ -1,0 +1,361 @@
+"""A job against the simulator with its fault script on, and what must be true of the books afterwards.
+
+As a program it runs a job as ``batcher resume`` would, to be killed: ``fault_run.py HOME JOB``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+from sqlalchemy import select
+
+from batcher.budget.ledger import Account
+from batcher.documents.corpus import Parsed, document_of_text
+from batcher.domain import JobState
+from batcher.engine.ingestion import ingest
+from batcher.runtime import Runtime
+from batcher.settings import load_settings
+from batcher.simulator.faults import CLASSES
+from batcher.store.jobs import Job, NewJob, create_job, get_job, set_state
+from batcher.store.tables import attempts, items, ledger_accounts, results
+from batcher.tasks import Task
+from batcher.tasks.scorers import exact
+from batcher.tasks.spec import TaskSpec
+
+PATHS: Final = {
+    "openai": ("gpt-4o-mini", "/v1"),
+    "anthropic": ("claude-haiku-4-5", ""),
+    "together": ("llama-3.3-70b@together", "/together/v1"),
+}
+"""The model that does the work over each SDK, and where the simulator answers it."""
+
+FAULTS: Final = (
+    *("rate_limited", "ramp_limit", "overloaded", "transient", "unknown_outcome", "account"),
+    *("bad_request", "too_long", "truncated", "invalid_output", "refused", "unknown_finish"),
+)
+"""Everything that the simulator can do wrong, one share of the calls each."""
+
+RETRIED: Final = frozenset({"rate_limited", "overloaded", "transient", "unknown_outcome"})
+WAYS_OF_UNKNOWN_OUTCOME: Final = frozenset(CLASSES["unknown_outcome"])
+CONCURRENCY: Final = 32
+CALL_TIMEOUT_S: Final = 1.5
+WORDS: Final = "the quick brown fox jumps over the lazy dog and goes home".split()
+
+
+class Verdict(BaseModel):
+    """A small answer."""
+
+    label: str = Field(max_length=200)
+    score: float
+
+
+TASK: Final = Task(
+    name="verdict",
+    version=1,
+    prompt="Say what the document is about.",
+    output=Verdict,
+    scorer=exact,
+    tier="economy",
+    max_output_tokens=100,
+    long_documents="merge",
+)
+
+
+def fault_script(share: float, wait_s: float) -> list[dict[str, Any]]:
+    """Faults that together hit ``share`` of the calls, all of them equally often.
+
+    Args:
+        share: between 0 and 1.
+        wait_s: how long a rate limit or a provider without capacity asks to wait.
+    """
+    each = share / len(FAULTS)
+    script = []
+    for place, kind in enumerate(FAULTS):
+        fault: dict[str, Any] = {"kind": kind, "rate": each / (1 - place * each), "retry_after_s": wait_s}
+        if kind == "overloaded":
+            fault["headers"] = {"retry-after-ms": f"{wait_s * 1000:.0f}"}
+        script.append(fault)
+    return script
+
+
+def texts(count: int, seed: int = 0) -> dict[str, str]:
+    """Documents by source, long enough to be cut into parts if a model says that they are too long."""
+    chance = random.Random(seed)
+    return {
+        f"d{number}": f"document {number}: " + " ".join(chance.choices(WORDS, k=400)) for number in range(count)
+    }
+
+
+class Vendor:
+    """A running simulator, over its control endpoints."""
+
+    def __init__(self, root_url: str) -> None:
+        self.root_url = root_url
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """One control request."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.root_url + path, data=data, method=method)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.loads(answer.read())
+
+    def bill(self) -> list[dict[str, Any]]:
+        """Every request that it received, in order of arrival."""
+        lines: list[dict[str, Any]] = []
+        after: int | None = 0
+        while after is not None:
+            page = self.ask("GET", f"/_bill?after={after}")
+            lines += page["calls"]
+            after = page["next"]
+        return lines
+
+    def wait_for_calls(self, count: int) -> None:
+        """Block until so many requests have arrived."""
+        self.ask("GET", f"/_wait?calls={count}&timeout_s=60")
+
+
+class FaultRun:
+    """One job on one vendor's path.
+
+    Args:
+        home: an empty folder.
+        vendor: the simulator.
+        path: a key of ``PATHS``.
+    """
+
+    def __init__(self, home: Path, vendor: Vendor, path: str) -> None:
+        self.home, self.vendor, self.path = home, vendor, path
+        self.model, place = PATHS[path]
+        home.mkdir(parents=True, exist_ok=True)
+        name = path.upper()
+        (home / "keys.env").write_text(
+            f"{name}_API_KEY=sk-simulated\n{name}_BASE_URL={vendor.root_url}{place}\n"
+        )
+        (home / "batcher.toml").write_text(
+            f"concurrency = {CONCURRENCY}\nchunk_items = 16\ncall_timeout_s = {CALL_TIMEOUT_S}\nlease_s = 5\n"
+            f'[models."{self.model}"]\nrpm = 10000000\ntpm = 10000000000\n'
+        )
+        self.resumed = 0
+        self.killed = 0
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """What reads the books; every run has a runtime of its own."""
+        return open_runtime(self.home)
+
+    def submit(self, corpus: dict[str, str]) -> Job:
+        """Store texts as a job that is ready to run."""
+        runtime, spec = self.runtime, TASK.spec({})
+        new = NewJob(
+            corpus_key=os.urandom(20),
+            task=TASK.name,
+            paths=[],
+            source_options="{}",
+            spec=spec.to_json(),
+            tier="economy",
+            pinned_model=self.model,
+            ladder=("economy",),
+            accepts=[self.model],
+            refresh=False,
+            max_cost_nusd=None,
+        )
+        with runtime.store.write() as connection:
+            job = create_job(connection, new, runtime.store.now(connection))
+            runtime.ledger.open_job(connection, job.id, None)
+            runtime.ledger.set_daily_cap(connection, 10**15)
+        parsed = (Parsed(source, document_of_text(text)) for source, text in corpus.items())
+        ingest(runtime.store, job, parsed, image_tier=None)
+        return job
+
+    def run(self, job_id: int, limit: int = 2_000) -> None:
+        """Run the job until it is done, setting it going again whenever an account fault has paused it."""
+        for _ in range(limit):
+            run_once(open_runtime(self.home), job_id)
+            if not set_going(self.runtime, job_id):
+                return
+            self.resumed += 1
+        raise RuntimeError(f"the job is not done after {limit} runs")
+
+    def kill_in_between(self, job_id: int, after_calls: int) -> None:
+        """Run the job in a process of its own, and kill that so many calls later."""
+        seen = self.vendor.ask("GET", "/_totals")["calls"]
+        command = [sys.executable, str(Path(__file__)), str(self.home), str(job_id)]
+        child = subprocess.Popen(command, start_new_session=True)
+        self.vendor.wait_for_calls(seen + after_calls)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        self.killed += 1
+
+    def books(self, job_id: int) -> Books:
+        """Everything that can be held against each other."""
+        runtime = self.runtime
+        with runtime.store.read() as connection:
+            accounts = [Account(row.scope, row.period) for row in connection.execute(select(ledger_accounts))]
+            return Books(
+                job=get_job(connection, job_id),
+                items=list(connection.execute(select(items).order_by(items.c.id))),
+                attempts=list(connection.execute(select(attempts).order_by(attempts.c.sent_at, attempts.c.id))),
+                result_ids=set(connection.execute(select(results.c.id)).scalars()),
+                balances=runtime.ledger.balances(connection, accounts),
+                bill=self.vendor.bill(),
+                killed=self.killed,
+            )
+
+
+def open_runtime(home: Path) -> Runtime:
+    """A runtime on the home's store."""
+    return Runtime(load_settings(home / "batcher.toml", home=home, env_file=home / "keys.env"))
+
+
+def run_once(runtime: Runtime, job_id: int) -> None:
+    """One run of an engine, in this thread."""
+
+    async def main() -> None:
+        try:
+            await runtime.engine().run([job_id])
+        finally:
+            await runtime.aclose()
+
+    asyncio.run(main())
+    runtime.store.close()
+
+
+def set_going(runtime: Runtime, job_id: int) -> bool:
+    """Whether the job was paused, and runs again."""
+    with runtime.store.write() as connection:
+        paused = get_job(connection, job_id).state is JobState.PAUSED
+        if paused:
+            set_state(connection, job_id, JobState.RUNNING, runtime.store.now(connection))
+    return paused
+
+
+@dataclass(frozen=True)
+class Books:
+    """Both sides' books after a run.
+
+    Attributes:
+        killed: how often a worker was killed: what it had marked and not sent is booked, and no bill knows it.
+    """
+
+    job: Job
+    items: Sequence[Any]
+    attempts: Sequence[Any]
+    result_ids: set[int]
+    balances: Sequence[Any]
+    bill: Sequence[dict[str, Any]]
+    killed: int = 0
+    least_wait_s: float = 0.0
+
+    @property
+    def sent(self) -> list[Any]:
+        """The attempts that left."""
+        return [row for row in self.attempts if row.outcome != "not_sent"]
+
+    @property
+    def billed_nusd(self) -> int:
+        """The simulator's bill."""
+        return sum(line["cost_nusd"] for line in self.bill)
+
+    @property
+    def spent_nusd(self) -> int:
+        """What the ledger calls spent."""
+        return sum(found.spent_nusd for found in self.balances if found.account.scope == "day")
+
+    def faults(self) -> list[str]:
+        """What is wrong; empty if nothing is."""
+        return [*self._items(), *self._counts(), *self._money(), *self._waits()]
+
+    def _items(self) -> list[str]:
+        wrong = []
+        if self.job.state is not JobState.DONE:
+            wrong.append(f"the job is {self.job.state}: {self.job.reason}")
+        by_item: dict[int, list[Any]] = {}
+        for row in self.sent:
+            by_item.setdefault(row.item_id, []).append(row)
+        for item in self.items:
+            made = by_item.get(item.id, [])
+            if item.status == "done":
+                if item.result_id not in self.result_ids:
+                    wrong.append(f"item {item.id} is done without a result")
+            elif item.status != "failed":
+                wrong.append(f"item {item.id} is {item.status}")
+            elif item.error_class not in {row.outcome for row in made}:
+                wrong.append(f"item {item.id} failed with {item.error_class}, which no attempt of it did")
+            elif item.error_class in RETRIED | {"account"}:
+                wrong.append(f"item {item.id} gave up on {item.error_class} after {len(made)} calls")
+        return wrong
+
+    def _counts(self) -> list[str]:
+        wrong = []
+        never_sent = len(self.sent) - len(self.bill)
+        if not 0 <= never_sent <= self.killed * (CONCURRENCY + CONCURRENCY // 8 + 1):
+            wrong.append(f"{len(self.sent)} attempts were sent, {len(self.bill)} requests arrived")
+        if any(row.state == "sending" for row in self.attempts):
+            wrong.append("attempts are still marked as sending")
+        return wrong
+
+    def _money(self) -> list[str]:
+        wrong = []
+        lines = {line["request_id"]: line for line in self.bill}
+        settled = [row for row in self.sent if row.state == "settled"]
+        unknown = [row for row in self.attempts if row.state == "unknown"]
+        for row in settled:
+            line = lines.pop(row.request_id, None)
+            if line is None and row.request_id:
+                wrong.append(f"attempt {row.id} has request id {row.request_id}, which no bill line has")
+            billed = line["cost_nusd"] if line else 0
+            if row.cost_nusd != billed:
+                wrong.append(f"attempt {row.id} settled at {row.cost_nusd}, billed at {billed}")
+        at_their_worst = sum(row.cost_nusd for row in unknown)
+        of_unknown = sum(line["cost_nusd"] for line in lines.values())
+        if of_unknown > at_their_worst:
+            wrong.append(f"unknown outcomes are booked at {at_their_worst} and billed at {of_unknown}")
+        if any(row.cost_nusd != row.reserved_nusd for row in unknown if not row.input_tokens):
+            wrong.append("an unknown outcome is not booked at its worst case")
+        if self.spent_nusd < self.billed_nusd:
+            wrong.append(f"the ledger says {self.spent_nusd}, the bill {self.billed_nusd}")
+        if self.spent_nusd != sum(row.cost_nusd for row in self.attempts):
+            wrong.append("the ledger is not the sum of the attempts")
+        reserved = sum(found.reserved_nusd for found in self.balances)
+        if reserved:
+            wrong.append(f"{reserved} nano-dollars are still reserved")
+        return wrong
+
+    def _waits(self) -> list[str]:
+        """The next call with the same body comes no earlier than the vendor asked."""
+        wrong = []
+        told = {row.request_id for row in self.attempts if row.outcome in {"rate_limited", "overloaded"}}
+        last: dict[str, dict[str, Any]] = {}
+        for line in self.bill:
+            before = last.get(line["body_hash"])
+            if before is not None and before["request_id"] in told:
+                waited = line["arrived_at"] - before["answered_at"]
+                if waited < self.least_wait_s:
+                    wrong.append(f"request {line['number']} came {waited:.3f} s after {before['fault']}")
+            last[line["body_hash"]] = line
+        return wrong
+
+    least_wait_s: float = 0.0
+
+    def outcomes(self) -> Counter[str]:
+        """Attempts by outcome."""
+        return Counter(row.outcome for row in self.attempts)
+
+
+if __name__ == "__main__":
+    run_once(open_runtime(Path(sys.argv[1])), int(sys.argv[2]))
