@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from batcher.settings import Settings
 
 if TYPE_CHECKING:
     from batcher.budget.ledger import Ledger
-    from batcher.catalog.models import Catalog, Model
+    from batcher.catalog.models import Catalog, Limits, Model
     from batcher.engine.engine import Engine
     from batcher.limits.base import Limiter
     from batcher.providers.base import Provider
@@ -53,13 +54,27 @@ class Runtime:
 
     @cached_property
     def limiter(self) -> Limiter:
-        """This process's rate limiter."""
-        from batcher.limits.clock import SystemClock
-        from batcher.limits.memory import MemoryLimiter
+        """The rate limiter: this process's own, or one that all processes share in Redis."""
+        url = self.settings.limiter_url()
+        if url is None:
+            from batcher.limits.memory import MemoryLimiter
 
-        return MemoryLimiter(
-            {name: model.limits for name, model in self.catalog.models.items()}, SystemClock()
-        )
+            return MemoryLimiter(self._limits, ceilings=self._ceilings)
+        from batcher.limits.redis import RedisLimiter
+
+        return RedisLimiter(url, self._limits, ceilings=self._ceilings)
+
+    def _limits(self, key: str) -> Limits | None:
+        """The catalogue's limits of a binding's key, the user's settings over them."""
+        model = self.catalog.models.get(key.partition("#")[0])
+        return None if model is None else model.limits
+
+    def _ceilings(self, key: str) -> Limits | None:
+        """What the user set on purpose: response headers never raise a limit above it."""
+        from batcher.catalog.models import Limits
+
+        own = self.settings.models.get(key.partition("#")[0])
+        return None if own is None else Limits(own.rpm, own.tpm, own.rpd, own.concurrency)
 
     def is_usable(self, model: Model) -> bool:
         """Whether the model's provider has a key, or needs none and is set up."""
@@ -80,6 +95,12 @@ class Runtime:
                 local=self._local_options() if info.kind == "local" else None,
             )
         return self._providers[name]
+
+    def account(self, provider: str) -> str:
+        """A short name for the account behind a provider: a fingerprint of its key, or "" without one."""
+        variable = self.catalog.providers[provider].api_key_env
+        key = self.settings.secret(variable) if variable else None
+        return blake2b(key.encode(), digest_size=4, person=b"account").hexdigest() if key else ""
 
     def _local_options(self) -> LocalOptions:
         from batcher.providers.local.options import local_options
@@ -102,7 +123,12 @@ class Runtime:
 
         settings = self.settings
         lanes = LaneFactory(
-            self.catalog, self.provider, self.is_usable, self.find_task, timeout_s=settings.call_timeout_s
+            self.catalog,
+            self.provider,
+            self.account,
+            self.is_usable,
+            self.find_task,
+            timeout_s=settings.call_timeout_s,
         )
         options = EngineOptions(
             concurrency=settings.concurrency,

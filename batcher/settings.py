@@ -131,6 +131,11 @@ class Settings(BaseSettings):
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.home / 'batcher.db'}"
 
+    def limiter_url(self) -> str | None:
+        """Where the shared rate limiter is: the broker, if that is a Redis; None for one in this process."""
+        url = self.broker_url.get_secret_value() if self.broker_url else ""
+        return url if url.startswith(("redis://", "rediss://", "unix://")) else None
+
     def secret(self, name: str) -> str | None:
         """The value of an environment variable, or of its line in ``env_file``; None if unset or empty."""
         value = os.environ.get(name)

@@ -143,11 +143,12 @@ class _Follower:
     async def watch(self, engine: Engine) -> None:
         """Show the engine until cancelled."""
         self._engine = engine
-        next_count = 0.0
+        clock = asyncio.get_running_loop().time
+        next_count = clock()
         while True:
-            if time.monotonic() >= next_count:
+            if clock() >= next_count:
                 took = await asyncio.to_thread(self._count)
-                next_count = time.monotonic() + max(_COUNT_EVERY_S, _COUNT_SHARE * took)
+                next_count = clock() + max(_COUNT_EVERY_S, _COUNT_SHARE * took)
             self._display.show(self._snapshot(engine))
             await asyncio.sleep(_REDRAW_S)
 
@@ -161,7 +162,7 @@ class _Follower:
 
     def _snapshot(self, engine: Engine) -> Snapshot:
         progress, counts = engine.progress, self._counts
-        elapsed = max(0.001, time.monotonic() - progress.started)
+        elapsed = max(0.001, asyncio.get_running_loop().time() - progress.started)
         open_items = counts[ItemStatus.PENDING] + counts[ItemStatus.LEASED]
         total = sum(counts.values()) - counts[ItemStatus.REJECTED]
         rate = (progress.done + progress.failed) / elapsed

@@ -43,6 +43,18 @@ if TYPE_CHECKING:
 )
 @click.option("--text-column", metavar="NAME", help="Column of a table that holds the text.")
 @click.option("--id-column", metavar="NAME", help="Column of a table that names its rows.")
+@click.option(
+    "--rehearse",
+    is_flag=True,
+    help="Run it against simulated vendors, without keys and without spending; reports the time, the spend"
+    " and the 429s to expect.",
+)
+@click.option(
+    "--faults",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --rehearse: a script of faults, TOML or JSON. See docs/simulator.md",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_obj
 def submit(
@@ -60,6 +72,8 @@ def submit(
     golden: Path | None,
     text_column: str | None,
     id_column: str | None,
+    rehearse: bool,
+    faults: Path | None,
     as_json: bool,
 ) -> int:
     """Put documents through a task, and run it.
@@ -72,6 +86,8 @@ def submit(
     from batcher.runtime import Runtime
     from batcher.tasks.params import parse_assignments
 
+    if faults is not None and not rehearse:
+        raise UsageError("--faults spoils simulated calls: give --rehearse too")
     if not wait:
         _refuse_detach(settings)
     request = SubmitRequest(
@@ -87,6 +103,10 @@ def submit(
         text_column=text_column,
         id_column=id_column,
     )
+    if rehearse:
+        from batcher.cli.rehearsing import rehearse_request
+
+        return rehearse_request(Runtime(settings), request, faults, as_json=as_json)
     return _submit(Runtime(settings), request, yes=yes, as_json=as_json)
 
 

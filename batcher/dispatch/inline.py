@@ -10,15 +10,17 @@ from typing import Any
 
 from batcher.engine.engine import Ending, Engine
 
+Watch = Callable[[Engine], Coroutine[Any, Any, None]]
+"""Follows an engine until it is cancelled."""
 
-async def _run(
-    make_engine: Callable[[], Engine],
-    close: Callable[[], Coroutine[Any, Any, None]],
+
+async def run_engine(
+    engine: Engine,
     job_ids: Sequence[int] | None,
-    watch: Callable[[Engine], Coroutine[Any, Any, None]] | None,
+    watch: Watch | None,
     on_signal: Callable[[int], None],
 ) -> Ending:
-    engine = make_engine()
+    """Run jobs to their end on the running loop; see ``run_inline``."""
     loop = asyncio.get_running_loop()
     running = asyncio.create_task(engine.run(job_ids))
     received = 0
@@ -32,7 +34,9 @@ async def _run(
         else:
             running.cancel()
 
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):
+        signals.append(signal.SIGHUP)
     for number in signals:
         with suppress(NotImplementedError, ValueError):
             loop.add_signal_handler(number, handle)
@@ -48,6 +52,18 @@ async def _run(
         for number in signals:
             with suppress(NotImplementedError, ValueError):
                 loop.remove_signal_handler(number)
+
+
+async def _run(
+    make_engine: Callable[[], Engine],
+    close: Callable[[], Coroutine[Any, Any, None]],
+    job_ids: Sequence[int] | None,
+    watch: Watch | None,
+    on_signal: Callable[[int], None],
+) -> Ending:
+    try:
+        return await run_engine(make_engine(), job_ids, watch, on_signal)
+    finally:
         await close()
 
 
@@ -56,7 +72,7 @@ def run_inline(
     close: Callable[[], Coroutine[Any, Any, None]],
     job_ids: Sequence[int] | None,
     *,
-    watch: Callable[[Engine], Coroutine[Any, Any, None]] | None = None,
+    watch: Watch | None = None,
     on_signal: Callable[[int], None] = lambda _: None,
 ) -> Ending:
     """Run jobs to their end in this process.

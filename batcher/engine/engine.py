@@ -28,7 +28,6 @@ from batcher.store.leases import QueuedItem, next_chance_at, renew
 from batcher.store.results import find_results, read_outputs
 
 CONTROL_INTERVAL_S: Final = 1.0
-"""How often a run looks whether its jobs were paused or cancelled, and stores why it waits."""
 
 
 class Ending(StrEnum):
@@ -47,12 +46,14 @@ class EngineOptions:
         concurrency: calls in flight at most.
         chunk_items: items per lease at most.
         lease_s: seconds until an unrenewed lease expires.
+        control_s: how often a run looks whether its jobs were paused or cancelled, and stores why it waits.
     """
 
     concurrency: int
     chunk_items: int
     lease_s: float
     retry: RetryLimits
+    control_s: float = CONTROL_INTERVAL_S
 
 
 class Engine:
@@ -102,9 +103,13 @@ class Engine:
                 task.cancel()
         self._changed.set()
 
+    def waits(self) -> dict[str, str]:
+        """Why calls wait that wait now, by model."""
+        return self._traffic.waiting()
+
     def waiting_reason(self) -> str | None:
         """What the run waits for, in one line; None while calls are on their way."""
-        return self.progress.waiting_reason(self._traffic.waiting())
+        return self.progress.waiting_reason(self.waits())
 
     async def run(self, job_ids: Sequence[int] | None = None, tiers: Sequence[str] | None = None) -> Ending:
         """Work until nothing is left to do for these jobs, a cap is reached, or ``stop`` is called.
@@ -247,7 +252,7 @@ class Engine:
         blocked = self._budget_stop is not None or bool(self._leaser.blocked)
         if chance_at is None or blocked:
             return False
-        await asyncio.sleep(min(CONTROL_INTERVAL_S, max(0.01, chance_at - now)))
+        await asyncio.sleep(min(self._options.control_s, max(0.01, chance_at - now)))
         return True
 
     def _next_chance(self, job_ids: Sequence[int] | None) -> tuple[float | None, float]:
@@ -276,7 +281,7 @@ class Engine:
         """Notice pause and cancel; let readers in other processes know why the run waits."""
         told: str | None = None
         while True:
-            await asyncio.sleep(CONTROL_INTERVAL_S)
+            await asyncio.sleep(self._options.control_s)
             reason = self.waiting_reason()
             working = await self._in_thread(self._look, job_ids, reason, reason != told)
             told = reason

@@ -52,7 +52,6 @@ class ItemRunner:
         self._lease = lease
         self._services = services
         self._sender = Sender(lane, item, lease, services)
-        self._started = asyncio.get_running_loop().time()
         self.ended: ItemStatus | None = None
 
     @property
@@ -100,17 +99,18 @@ class ItemRunner:
             length, model = estimate_tokens(document.text), self._lane.first.model.name
             what = f"the document is too long: about {length} tokens, {model} takes {room} at a time"
             raise Failed(FailureClass.TOO_LONG, what, may_climb=True)
-        while True:
-            if room < _SMALLEST_PART_TOKENS:
-                model = self._lane.first.model.name
-                what = f"{model} has no room for a part of the document beside the instructions"
-                raise Failed(FailureClass.TOO_LONG, what, may_climb=True)
+        answers = await self._map_in_parts_that_fit(document, room)
+        await self._reduce(answers, room)
+
+    async def _map_in_parts_that_fit(self, document: Document, room: int) -> list[Any]:
+        while room >= _SMALLEST_PART_TOKENS:
             try:
-                answers = await self._map(document, room)
-                await self._reduce(answers, room)
-                return
+                return await self._map(document, room)
             except _TooLongError:
                 room //= 2
+        model = self._lane.first.model.name
+        what = f"{model} has no room for a part of the document beside the instructions"
+        raise Failed(FailureClass.TOO_LONG, what, may_climb=True)
 
     async def _map(self, document: Document, room: int) -> list[Any]:
         pieces = split_text(document.text, room, estimate_tokens)
@@ -125,17 +125,23 @@ class ItemRunner:
     async def _reduce(self, answers: list[Any], room: int) -> None:
         while True:
             groups = _group_by_size(answers, room)
-            if len(groups) == 1:
-                messages = merge_messages(self._lane.spec, answers)
-                await self._answer(Ask(self._item.result_key, 0, messages, 0), finishes_item=True)
-                return
-            if len(groups) == len(answers):
-                raise _TooLongError("answers of two parts do not fit into one call")
-            asks = []
-            for number, group in enumerate(groups, start=1):
-                key = self._part_key(b"merge", orjson.dumps(group))
-                asks.append(Ask(key, number, merge_messages(self._lane.spec, group)))
-            answers = await self._gather(asks)
+            if len(groups) == len(answers) > 1:
+                # Smaller parts would bring more answers, not smaller ones.
+                model = self._lane.first.model.name
+                what = f"{model} has no room to merge the answers for the parts of the document"
+                raise Failed(FailureClass.TOO_LONG, what, may_climb=True)
+            try:
+                if len(groups) == 1:
+                    merge = Ask(self._item.result_key, 0, merge_messages(self._lane.spec, answers))
+                    await self._answer(merge, finishes_item=True)
+                    return
+                answers = await self._gather([self._merge_of(group) for group in groups])
+            except _TooLongError:
+                room //= 2
+
+    def _merge_of(self, answers: Sequence[Any]) -> Ask:
+        key = self._part_key(b"merge", orjson.dumps(answers))
+        return Ask(key, 1, merge_messages(self._lane.spec, answers))
 
     async def _gather(self, asks: Sequence[Ask]) -> list[Any]:
         known = await self._services.find_parts(self._lane, [ask.key for ask in asks])
@@ -160,10 +166,12 @@ class ItemRunner:
         """
         services, lane = self._services, self._lane
         messages, enlarged = ask.messages, 1
-        history = History()
+        history, clock = History(), _CallClock()
         purpose = Purpose.ANSWER if lane.tier == lane.job.tier else Purpose.ESCALATION
         while True:
+            clock.start()
             binding = await self._pick(ask)
+            clock.picked()
             output_tokens = min(binding.output_tokens * enlarged, binding.model.max_output)
             try:
                 outcome = await self._sender.call(Call(ask, binding, messages, output_tokens, purpose))
@@ -176,8 +184,7 @@ class ItemRunner:
                     self.ended = ItemStatus.DONE
                 return outcome.answer
             services.writer.settle(outcome.settlement)
-            elapsed_s = asyncio.get_running_loop().time() - self._started
-            history = replace(history.after(outcome.failure), elapsed_s=elapsed_s)
+            history = clock.ended(history.after(outcome.failure), outcome)
             decision = self._decide(outcome, history)
             if isinstance(decision, Retry):
                 services.observer.item_waits(
@@ -185,6 +192,7 @@ class ItemRunner:
                     decision.delay_s,
                 )
                 await asyncio.sleep(decision.delay_s)
+                history = replace(history, elapsed_s=history.elapsed_s + decision.delay_s)
             elif isinstance(decision, Repair):
                 messages, purpose = repair_messages(messages, outcome.text, outcome.error), Purpose.REPAIR
                 history = replace(history, repairs=1)
@@ -237,6 +245,32 @@ class ItemRunner:
 
 
 _SMALLEST_PART_TOKENS = 32
+
+
+class _CallClock:
+    """Takes the times of the calls for one answer that decide whether and when there is another one."""
+
+    def __init__(self) -> None:
+        self._time = asyncio.get_running_loop().time
+        self._started_at = self._shut_out_s = 0.0
+        self._failed_at: float | None = None
+
+    def start(self) -> None:
+        """A model is being picked."""
+        self._started_at = self._time()
+
+    def picked(self) -> None:
+        """A model's circuit lets the call through."""
+        self._shut_out_s = self._time() - self._started_at
+
+    def ended(self, history: History, outcome: Fault) -> History:
+        """The history with the times of a call that has just failed."""
+        now, on_the_wire_s = self._time(), outcome.settlement.latency_s or 0.0
+        gap_s = history.gap_s
+        if self._failed_at is not None and not gap_s:
+            gap_s = now - on_the_wire_s - self._failed_at
+        self._failed_at = None if outcome.retry_after_s else now
+        return replace(history, elapsed_s=history.elapsed_s + self._shut_out_s + on_the_wire_s, gap_s=gap_s)
 
 
 class _TooLongError(Exception):

@@ -82,6 +82,7 @@ class LaneFactory:
     Args:
         catalog: models and tiers.
         get_provider: the pooled client of a provider, by name.
+        account_of: a name for the account behind a provider, by the provider's name.
         is_usable: whether a model's provider has what it needs (a key, or needs none).
         load_task: the task's code for its own validators, or None where it cannot be loaded.
         timeout_s: wall-clock limit of one call.
@@ -91,12 +92,14 @@ class LaneFactory:
         self,
         catalog: Catalog,
         get_provider: Callable[[str], Provider],
+        account_of: Callable[[str], str],
         is_usable: Callable[[Model], bool],
         load_task: Callable[[TaskSpec], Task | None],
         timeout_s: float,
     ) -> None:
         self._catalog = catalog
         self._get_provider = get_provider
+        self._account_of = account_of
         self._is_usable = is_usable
         self._load_task = load_task
         self._timeout_s = timeout_s
@@ -126,6 +129,7 @@ class LaneFactory:
             model=model,
             provider=self._get_provider(model.provider),
             kind=info.kind,
+            account=self._account_of(model.provider),
             timeout_s=self._timeout_s,
             schema_bytes=schema_bytes_as_sent(info, spec.schema) if "schema" in model.abilities else 0,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -14,16 +14,16 @@ class Progress:
     """Counters of one run, and why it waits.
 
     Attributes:
-        started: monotonic seconds.
+        started: on the clock of the running loop, in which the run must be made.
         sent: calls that left.
         in_flight: calls on their way.
         done: items answered in this run, at a cost or by reuse of a twin's answer.
         failed: dead letters of this run.
         outcomes: settled calls by outcome.
-        last_wait: the latest reason why an item waits, and until when (monotonic).
+        last_wait: the latest reason why an item waits, and until when on the loop's clock.
     """
 
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     sent: int = 0
     in_flight: int = 0
     done: int = 0
@@ -49,7 +49,7 @@ class Progress:
 
     def item_waits(self, reason: str, seconds: float) -> None:
         """An item waits before it is tried again."""
-        self.last_wait = (reason, time.monotonic() + seconds)
+        self.last_wait = (reason, asyncio.get_running_loop().time() + seconds)
 
     def waiting_reason(self, waits: dict[str, str]) -> str | None:
         """One line that says what the run waits for, or None while calls are on their way."""
@@ -57,7 +57,7 @@ class Progress:
             return "; ".join(sorted(set(waits.values())))
         if self.in_flight == 0 and self.last_wait is not None:
             reason, until = self.last_wait
-            left = until - time.monotonic()
+            left = until - asyncio.get_running_loop().time()
             if left > 0:
                 return f"{reason}: {left:.0f} s"
         return None

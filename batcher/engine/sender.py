@@ -101,7 +101,7 @@ class Sender:
         ]
         if not working:
             return None
-        return await self._services.traffic.pick(working, self._services.observer.item_waits)
+        return await self._services.traffic.pick(working)
 
     async def call(self, call: Call) -> Valid | Fault:
         """Make one attempt. Its settlement is the caller's to queue, with what it leads to.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from batcher.domain import FailureClass
@@ -44,13 +45,14 @@ class Traffic:
         )
         self._all_wires = asyncio.Semaphore(concurrency)
         self._wires: dict[str, asyncio.Semaphore] = {}
+        self._shut_out: Counter[str] = Counter()
+        self._providers: dict[str, str] = {}
 
-    async def pick(self, bindings: Sequence[Binding], on_wait: Callable[[str, float], None]) -> Binding:
+    async def pick(self, bindings: Sequence[Binding]) -> Binding:
         """The first model whose circuit lets a call through; waits if none does.
 
         Args:
             bindings: models that may do the work, first choice first.
-            on_wait: told why and for how many seconds nothing can be sent.
         """
         while True:
             for binding in bindings:
@@ -58,8 +60,12 @@ class Traffic:
                     return binding
             first = min(bindings, key=lambda binding: self._breaker.retry_in_s(binding.key))
             seconds = self._breaker.retry_in_s(first.key)
-            on_wait(f"{first.model.provider}: {self._breaker.reason(first.key)}", seconds)
-            await self._clock.sleep(min(_LOOK_AGAIN_S, max(0.01, seconds)))
+            self._providers[first.key] = first.model.provider
+            self._shut_out[first.key] += 1
+            try:
+                await self._clock.sleep(min(_LOOK_AGAIN_S, max(0.01, seconds)))
+            finally:
+                self._shut_out[first.key] -= 1
 
     @asynccontextmanager
     async def admitted(self, binding: Binding, input_tokens: int, output_limit: int) -> AsyncIterator[Permit]:
@@ -95,8 +101,13 @@ class Traffic:
         self._breaker.record(binding.key, failure)
 
     def waiting(self) -> dict[str, str]:
-        """Why calls wait that wait now, by model."""
-        return {**self._slots.waiting(), **self.limiter.waiting()}
+        """Why calls wait that wait now, by model. Of several reasons the one nearest to the wire counts."""
+        circuits = {
+            key: f"{reason} ({self._providers[key]})"
+            for key, calls in self._shut_out.items()
+            if calls and (reason := self._breaker.reason(key))
+        }
+        return {**circuits, **self._slots.waiting(), **self.limiter.waiting()}
 
 
 def _with_room_ahead(on_the_wire: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from batcher.limits.quotas import DIMENSIONS, MINUTE_S, Charge, Dimension, Quota
-from batcher.limits.window import DRAIN_TOLERANCE_S, held_share
+from batcher.limits.window import DRAIN_TOLERANCE_S, held_share, kept_span_s
 
 LOST_AFTER_S: Final = 10.0
 """A process that has not asked for so long is taken for dead. One that holds anything asks every 2 s."""
@@ -130,7 +130,7 @@ Left = Mapping[Dimension, float]
 def specs(quotas: Mapping[Dimension, Quota]) -> list[Spec]:
     """Windows as the Lua scripts read them."""
     return [
-        (name.value, quota.limit, quota.span_s, held_share(quota), int(quota.span_s <= MINUTE_S))
+        (name.value, quota.limit, kept_span_s(quota), held_share(quota), int(quota.span_s <= MINUTE_S))
         for name, quota in quotas.items()
     ]
 

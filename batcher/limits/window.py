@@ -19,6 +19,11 @@ BURST_S: Final = 0.5
 """An idle limit may be used at once for as much as this many seconds of it bring. Vendors may hold a limit
 per minute by the second (OpenAI's page on rate limits says so), so it is less than one."""
 
+MARGIN_S: Final = 0.25
+"""What went at the same distance from each other arrives a little earlier or later. A vendor that counts the
+requests of the last 60 s to the last one refuses 0.4 % of them if we count 60 s too (measured over loopback),
+so every span is taken to be this much longer, or by a hundredth if it is short."""
+
 DRAIN_TOLERANCE_S: Final = 1.0
 """A response says what was left when its request arrived, which is late news: a difference below what this
 many seconds bring means nothing."""
@@ -46,7 +51,7 @@ class Window:
         full: False starts with an empty bucket, where the limit was in use until now.
     """
 
-    __slots__ = ("_cell_s", "_cells", "_filled_at", "_held", "_level", "_room", "_used", "quota")
+    __slots__ = ("_cell_s", "_cells", "_filled_at", "_held", "_level", "_room", "_span_s", "_used", "quota")
 
     def __init__(self, quota: Quota, *, now: float, full: bool = True) -> None:
         self.quota = quota
@@ -54,7 +59,8 @@ class Window:
         self._level = self._held if full else 0.0
         self._room = 1.0
         self._filled_at = now
-        self._cell_s = quota.span_s / CELLS_PER_WINDOW
+        self._span_s = kept_span_s(quota)
+        self._cell_s = self._span_s / CELLS_PER_WINDOW
         self._cells: deque[list[float]] = deque()  # [first admission, last admission, share]
         self._used = 0.0
 
@@ -65,7 +71,7 @@ class Window:
         missing = min(share, 1.0) - self._room
         if self.quota.span_s <= MINUTE_S:
             missing = max(missing, min(share, self._held) - self._level)
-        wait = missing * self.quota.span_s if missing > _ROUNDING else 0.0
+        wait = missing * self._span_s if missing > _ROUNDING else 0.0
         return max(wait, self._log_delay(share, now))
 
     def take(self, amount: float, now: float) -> None:
@@ -109,7 +115,7 @@ class Window:
         self._held = held_share(self.quota)
 
     def _advance(self, now: float) -> None:
-        span_s = self.quota.span_s
+        span_s = self._span_s
         if now > self._filled_at:
             refill = (now - self._filled_at) / span_s
             self._level = min(self._held, self._level + refill)
@@ -128,8 +134,13 @@ class Window:
         for cell in self._cells:
             excess -= cell[2]
             if excess <= _ROUNDING:
-                return max(cell[1] + self.quota.span_s - now, 0.0)
+                return max(cell[1] + self._span_s - now, 0.0)
         return 0.0
+
+
+def kept_span_s(quota: Quota) -> float:
+    """The span in which the limit is kept: a little longer than the vendor's."""
+    return quota.span_s + min(MARGIN_S, quota.span_s / 100)
 
 
 def held_share(quota: Quota) -> float:

@@ -10,10 +10,16 @@ from batcher.domain import FailureClass, Finish, Message, Usage
 from batcher.providers.base import ChatRequest, Completion, ProviderError
 from batcher.providers.classification import rate_headers
 from batcher.providers.schemas import EnforcedSchema
-from batcher.providers.sdk_call import Answer, checked_usage, count, misshapen, with_extra
+from batcher.providers.sdk_call import Answer, checked_usage, count, error_inside, misshapen, with_extra
 
-_LENGTH_WORDS: Final = frozenset({"length", "max_tokens", "model_length"})
-_REFUSED_WORDS: Final = frozenset({"content_filter", "refusal", "safety"})
+_LENGTH_WORDS: Final = frozenset({"length", "max_tokens", "model_length", "error_limit"})
+_REFUSED_WORDS: Final = frozenset(
+    {
+        *("content_filter", "content_filtered", "refusal", "safety", "recitation", "prohibited_content"),
+        *("blocklist", "spii", "guardrail_intervened", "error_toxic", "sensitive"),
+    }
+)
+"""OpenAI's word first; then those that compatible endpoints pass on from Gemini, Bedrock, Cohere and Zhipu."""
 
 
 def chat_body(
@@ -69,8 +75,12 @@ def read_completion(answer: Answer, secrets: tuple[str, ...]) -> Completion:
         raise misshapen(answer, "without an answer in it", secrets)
     message = choice.get("message")
     message = message if isinstance(message, Mapping) else {}
-    word = str(choice.get("finish_reason") or "").lower()
-    if word == "error":
+    word = str(choice.get("finish_reason") or "").lower().partition(":")[0]
+    if word == "error" or choice.get("error"):
+        # OpenRouter: the upstream failed after it had begun to answer.
+        if (inner := error_inside(answer, choice.get("error"), secrets)) is not None:
+            inner.billed = None
+            raise inner
         raise ProviderError(
             FailureClass.UNKNOWN_OUTCOME,
             "The model broke off with an error",
@@ -80,7 +90,8 @@ def read_completion(answer: Answer, secrets: tuple[str, ...]) -> Completion:
             request_id=answer.request_id,
         )
     refusal = message.get("refusal")
-    text = refusal if isinstance(refusal, str) and refusal else _text(message.get("content"))
+    content = message.get("content", choice.get("text"))
+    text = refusal if isinstance(refusal, str) and refusal else _text(content)
     finish = Finish.STOP
     if word in _REFUSED_WORDS or text is refusal:
         finish = Finish.REFUSED

@@ -23,16 +23,22 @@ _UNIT_S: Final = {
 _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
 _DURATION: Final = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _SAID: Final = re.compile(
-    r"(?:try again|retry) (?:in|after) (?:about )?"
-    r"((?:\d+(?:\.\d+)?(?:ms|µs|us|ns|s|m|h|d))+|\d+(?:\.\d+)? ?seconds?)",
+    r"(?:try again|retry|retrying|wait) (?:in |after |for )?(?:about )?"
+    r"(\d+(?:\.\d+)? ?(?:milli)?(?:second|minute|hour)s?\b|(?:\d+(?:\.\d+)?(?:ms|µs|us|ns|s|m|h|d)(?![a-z]))+)",
     re.IGNORECASE,
 )
+_IN_WORDS: Final = re.compile(r"(\d+(?:\.\d+)?) ?(millisecond|second|minute|hour)s?", re.IGNORECASE)
+_WORD_S: Final = {"millisecond": 1e-3, "second": 1.0, "minute": 60.0, "hour": 3600.0}
+_RESET_IN_BODY: Final = re.compile(r'"x-ratelimit-reset"\s*:\s*"(\d+)"', re.IGNORECASE)
+"""OpenRouter repeats the upstream's headers in its error's metadata."""
 _RETRY_DELAY: Final = re.compile(r'"retryDelay"\s*:\s*"([^"]+)"')
 _EPOCH_FROM: Final = 1e9
 """A reset number above this is a point in time in seconds since 1970 (above 1e12: in milliseconds)."""
 
 
-def retry_after_s(headers: Mapping[str, str], body: str = "", now: float | None = None) -> float | None:
+def retry_after_s(
+    headers: Mapping[str, str], body: str = "", now: float | None = None, *, heed_resets: bool = True
+) -> float | None:
     """Seconds to wait before the next call, or None if the vendor does not say.
 
     In the order of the vendors' own SDKs: ``retry-after-ms``, ``retry-after`` as seconds, as an HTTP date
@@ -44,6 +50,8 @@ def retry_after_s(headers: Mapping[str, str], body: str = "", now: float | None 
         headers: lower-case names.
         body: the answer's text.
         now: Unix seconds; by default the vendor's ``date`` header, so that a wrong clock here does no harm.
+        heed_resets: whether the resets of limits count. They stand beside every answer, and say nothing about
+            a failure that is no rate limit.
     """
     if now is None:
         now = _moment(headers.get("date", "")) or time.time()
@@ -53,10 +61,10 @@ def retry_after_s(headers: Mapping[str, str], body: str = "", now: float | None 
     told = headers.get("retry-after")
     if told is not None and (wait := _wait(told, now)) is not None:
         return wait
-    for pattern in (_RETRY_DELAY, _SAID):
+    for pattern in (_RETRY_DELAY, _SAID, _RESET_IN_BODY):
         if (found := pattern.search(body)) and (wait := _wait(found[1], now)) is not None:
             return wait
-    return _from_resets(headers, now)
+    return _from_resets(headers, now) if heed_resets else None
 
 
 def _from_resets(headers: Mapping[str, str], now: float) -> float | None:
@@ -75,7 +83,9 @@ def _from_resets(headers: Mapping[str, str], now: float) -> float | None:
 
 def _wait(text: str, now: float) -> float | None:
     """Seconds from now that a number, a duration or a time means; never negative."""
-    text = text.strip().removesuffix("seconds").removesuffix("second").strip()
+    text = text.strip()
+    if words := _IN_WORDS.fullmatch(text):
+        return float(words[1]) * _WORD_S[words[2].lower()]
     number = _number(text)
     if number is not None:
         if number >= _EPOCH_FROM:

@@ -16,7 +16,7 @@ import orjson
 
 from batcher.domain import FailureClass, Usage
 from batcher.providers.base import ChatRequest, Completion, ProviderError
-from batcher.providers.classification import classify_answer, rate_headers
+from batcher.providers.classification import classify_answer, load_json, rate_headers
 from batcher.providers.transport_errors import classify_exception, timed_out
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -97,6 +97,10 @@ class SdkProvider:
         self._headers = {name: value for name, value in headers.items() if isinstance(value, str)}
         self._secrets = secrets
 
+    def send_through(self, http_client: HttpClient) -> None:
+        """Send over another HTTP client from now on."""
+        self._http = http_client
+
     async def complete(self, request: ChatRequest) -> Completion:
         """Make one call, without retries.
 
@@ -150,7 +154,7 @@ class SdkProvider:
 
     def _answer(self, response: Any) -> Answer:
         try:
-            value = orjson.loads(response.content)
+            value = load_json(response.content)
         except orjson.JSONDecodeError:
             raise self._unreadable(response, "the answer is not JSON") from None
         if not isinstance(value, dict):
@@ -177,17 +181,7 @@ class SdkProvider:
 def misshapen(answer: Answer, what: str, secrets: tuple[str, ...]) -> ProviderError:
     """The error of a 200 that is no completion. OpenRouter sends errors so, with their status inside."""
     error = answer.value.get("error")
-    status = error.get("code") if isinstance(error, dict) else None
-    if isinstance(status, int) and 400 <= status < 600:
-        inner = classify_answer(
-            status,
-            answer.headers,
-            orjson.dumps(answer.value),
-            secrets=secrets,
-            request_id=answer.request_id,
-        )
-        if status >= 500:
-            inner.billed = None
+    if (inner := error_inside(answer, error, secrets)) is not None:
         return inner
     shown = classify_answer(200, {}, orjson.dumps(answer.value), secrets=secrets).message
     return ProviderError(
@@ -198,6 +192,19 @@ def misshapen(answer: Answer, what: str, secrets: tuple[str, ...]) -> ProviderEr
         headers=rate_headers(answer.headers),
         request_id=answer.request_id,
     )
+
+
+def error_inside(answer: Answer, error: Any, secrets: tuple[str, ...]) -> ProviderError | None:
+    """An error object that came with HTTP 200 and has the status it should have had, classified by that."""
+    code = error.get("code") if isinstance(error, dict) else None
+    status = int(code) if isinstance(code, int) or (isinstance(code, str) and code.isdecimal()) else 0
+    if not 400 <= status < 600:
+        return None
+    body = orjson.dumps({"error": error})
+    inner = classify_answer(status, answer.headers, body, secrets=secrets, request_id=answer.request_id)
+    if status >= 500:
+        inner.billed = None
+    return inner
 
 
 def with_extra(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -25,11 +26,14 @@ class Store:
 
     Args:
         url: SQLAlchemy URL, ``sqlite:///path`` or ``postgresql://...``.
-        clock: for tests: seconds since the epoch in place of the database's clock.
+        clock: seconds since the epoch in place of the database's clock, for tests and rehearsals.
+        read_only: the database refuses every write.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], float] | None = None) -> None:
-        self.engine = _make_engine(url)
+    def __init__(
+        self, url: str, *, clock: Callable[[], float] | None = None, read_only: bool = False
+    ) -> None:
+        self.engine = _make_engine(url, read_only=read_only)
         self.dialect = self.engine.dialect.name
         self._clock = clock
 
@@ -71,18 +75,19 @@ def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sql
     return postgresql.insert(table)
 
 
-def _make_engine(url: str) -> Engine:
+def _make_engine(url: str, *, read_only: bool) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.drivername in {"postgresql", "postgres"}:
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() == "sqlite":
-            return _make_sqlite(parsed.database or "")
+            return _make_sqlite(parsed.database or "", read_only=read_only)
         if parsed.get_backend_name() != "postgresql":
             raise ConfigurationError(
                 f"The store cannot be {parsed.get_backend_name()}. Use sqlite:///PATH or postgresql://..."
             )
-        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+        options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
+        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True, connect_args=options)
     except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigurationError(
             "The database URL cannot be read. Use sqlite:///PATH or postgresql://USER@HOST/NAME"
@@ -93,9 +98,11 @@ def _make_engine(url: str) -> Engine:
         ) from error
 
 
-def _make_sqlite(database: str) -> Engine:
+def _make_sqlite(database: str, *, read_only: bool) -> Engine:
     if not database or database == ":memory:":
         raise ConfigurationError("The store must be a file, or nothing would survive. Use sqlite:///PATH")
+    if read_only:
+        return _make_sqlite_read_only(database)
     try:
         Path(database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -109,6 +116,22 @@ def _make_sqlite(database: str) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_sqlite_read_only(database: str) -> Engine:
+    path = quote(str(Path(database).absolute()))
+    engine = create_engine(
+        f"sqlite:///file:{path}?mode=ro&uri=true",
+        connect_args={"timeout": BUSY_TIMEOUT_S},
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", _leave_transactions_to_us)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _leave_transactions_to_us(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -46,7 +47,7 @@ class Golden:
         """
         self.path = path
         self.rows = tuple(rows)
-        self._by_location: dict[str, GoldenRow] = {}
+        self._by_location: dict[str, list[GoldenRow]] = defaultdict(list)
         self._by_name: dict[str, list[GoldenRow]] = defaultdict(list)
         self._by_id: dict[str, list[GoldenRow]] = defaultdict(list)
         for row in self.rows:
@@ -57,10 +58,13 @@ class Golden:
                 self._by_name[PurePath(place).name].append(row)
             self._add_location(row)
         self._folders = {PurePath(row.location).parent for row in self.rows if row.location}
+        self._found: set[int] = set()
 
     def _add_location(self, row: GoldenRow) -> None:
         key = _key(row)
-        first = self._by_location.setdefault(key, row) if key else row
+        same = self._by_location[key] if key else []
+        same.append(row)
+        first = same[0]
         if first.expected != row.expected:
             raise TaskError(
                 f"{self.path}, line {row.line}: {key!r} has another answer in line {first.line}. Keep one."
@@ -76,25 +80,30 @@ class Golden:
         by the end of its path ("docs/loan-01.txt"), then by its file name alone, which counts only where all
         golden rows lie in one folder: elsewhere equal names in different folders are different documents.
         """
-        row = self._by_location.get(source) or self._row_of_table(source) or self._row_of_file(source)
-        return None if row is None else row.expected
+        rows = self._by_location.get(source) or self._rows_of_table(source) or self._rows_of_file(source)
+        self._found.update(row.line for row in rows)
+        return rows[0].expected if rows else None
 
-    def _row_of_table(self, source: str) -> GoldenRow | None:
+    def unmatched(self) -> list[GoldenRow]:
+        """The rows that no source has found since this file was read."""
+        return [row for row in self.rows if row.line not in self._found]
+
+    def _rows_of_table(self, source: str) -> list[GoldenRow]:
         path, hash_sign, row_id = source.rpartition("#")
         rows = self._by_id.get(row_id, []) if hash_sign else []
         same_table = [row for row in rows if row.location and _is_tail(row.location.rpartition("#")[0], path)]
         same_file = [row for row in rows if row.location and _is_tail(row.location, path)]
         elsewhere = [row for row in rows if not _is_table(row.location)]
-        return _only(same_table or same_file or elsewhere)
+        return _agreeing(same_table or same_file or elsewhere)
 
-    def _row_of_file(self, source: str) -> GoldenRow | None:
+    def _rows_of_file(self, source: str) -> list[GoldenRow]:
         rows = self._by_name.get(PurePath(source).name, [])
         tails = [row for row in rows if _is_tail(row.location or row.id, source)]
         if tails:
             longest = max(len(PurePath(row.location or row.id).parts) for row in tails)
-            return _only([row for row in tails if len(PurePath(row.location or row.id).parts) == longest])
+            return _agreeing([row for row in tails if len(PurePath(row.location or row.id).parts) == longest])
         heads = [row for row in rows if _is_tail(source, row.location)]
-        return _only(heads or (rows if len(self._folders) < 2 else []))
+        return _agreeing(heads or (rows if len(self._folders) < 2 else []))
 
 
 def _key(row: GoldenRow) -> str:
@@ -113,11 +122,9 @@ def _is_tail(tail: str, path: str) -> bool:
     return bool(parts) and whole[-len(parts) :] == parts
 
 
-def _only(rows: list[GoldenRow]) -> GoldenRow | None:
-    """The one row, or the first of several that say the same."""
-    if rows and all(row.expected == rows[0].expected for row in rows):
-        return rows[0]
-    return None
+def _agreeing(rows: list[GoldenRow]) -> list[GoldenRow]:
+    """These rows if all of them say the same, else none."""
+    return rows if all(row.expected == rows[0].expected for row in rows) else []
 
 
 def load_golden(path: Path | str) -> Golden:
@@ -161,3 +168,47 @@ def _row(path: Path, number: int, line: str) -> GoldenRow:
         expected={"label": answer} if answers[0] == "label" else answer,
         text=str(row.get("text") or ""),
     )
+
+
+def unfit_answers(golden: Golden, schema: Mapping[str, Any]) -> list[str]:
+    """Known answers that no answer to this schema can equal: a fault per row, with its line.
+
+    Looks at what a slip of the pen changes: names of fields and members of enumerations. Values of other
+    types are left to the scorer, which may read "$1,200" as a number and ``["x"]`` as "x".
+    """
+    return [
+        f"line {row.line}: {fault}"
+        for row in golden.rows
+        if (fault := next(_slips(row.expected, schema), None)) is not None
+    ]
+
+
+def _slips(expected: Any, schema: Mapping[str, Any]) -> Iterator[str]:
+    fields = schema.get("properties", {})
+    if not isinstance(expected, dict):
+        yield f"the answer is an object with {', '.join(fields)}"
+        return
+    closed = schema.get("additionalProperties") is False
+    for name, value in expected.items():
+        if name not in fields:
+            if closed:
+                yield f"the answer has no field {name!r}{_close(name, fields)}"
+            continue
+        choices = _choices(fields[name])
+        for given in value if isinstance(value, list) else [value]:
+            if choices and given not in choices:
+                yield f"{given!r} is none of the values of {name}{_close(given, choices)}"
+
+
+def _choices(schema: Any) -> list[Any]:
+    """The members of a field's enumeration, or of its list's; empty where anything goes."""
+    if not isinstance(schema, dict):
+        return []
+    found = schema.get("enum") or _choices(schema.get("items"))
+    return list(found)
+
+
+def _close(word: Any, known: Iterable[Any]) -> str:
+    texts = {text.casefold(): text for text in known if isinstance(text, str)}
+    close = difflib.get_close_matches(str(word).casefold(), texts, n=1)
+    return f" (did you mean {texts[close[0]]!r}?)" if close else ""

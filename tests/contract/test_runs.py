@@ -41,7 +41,9 @@ def runtime(tmp_path: Path, store_url: str, vendor_server: VendorServer) -> Iter
 
 
 def leaser(runtime: Runtime) -> Leaser:
-    lanes = LaneFactory(runtime.catalog, runtime.provider, runtime.is_usable, runtime.find_task, timeout_s=5)
+    lanes = LaneFactory(
+        runtime.catalog, runtime.provider, runtime.account, runtime.is_usable, runtime.find_task, timeout_s=5
+    )
     return Leaser(runtime.store, runtime.ledger, lanes.lane, lease_s=60)
 
 
