@@ -32,6 +32,18 @@ class TaskError(ConfigurationError):
     """A task definition or its parameters cannot be used."""
 
 
+class UnknownTaskError(TaskError):
+    """The command line names a task that is not there."""
+
+    exit_code = 2
+
+
+class ParameterError(TaskError):
+    """A task's parameter is missing, unknown or wrong, on the command line."""
+
+    exit_code = 2
+
+
 class CatalogError(ConfigurationError):
     """A model, tier or provider is unknown, unpriced or wrongly described."""
 

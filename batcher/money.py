@@ -6,7 +6,7 @@ kept this way is never below a bill computed from the same usage and prices.
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from typing import Final
 
 from batcher.domain import Prices, Usage
@@ -14,13 +14,17 @@ from batcher.errors import UsageError
 
 NUSD_PER_USD: Final = 1_000_000_000
 _MTOK: Final = 1_000_000
+_MOST_USD: Final = 1_000_000_000
+"""Nano-dollars of this much, and sums of several, fit a database's 64-bit integer."""
+
+_FOUR_DIGITS: Final = Context(prec=4)
 
 
 def usd_to_nusd(usd: Decimal | str | int) -> int:
     """Dollars to nano-dollars, rounding up.
 
     Raises:
-        UsageError: if ``usd`` is not a finite, non-negative amount.
+        UsageError: if ``usd`` is not a finite amount from 0 to a thousand million.
     """
     try:
         amount = Decimal(usd)
@@ -28,6 +32,8 @@ def usd_to_nusd(usd: Decimal | str | int) -> int:
         raise UsageError(f"{usd!r} is not an amount of dollars. Write it like 5.00") from error
     if not amount.is_finite() or amount < 0:
         raise UsageError(f"{usd!r} is not an amount of dollars. Write it like 5.00")
+    if amount > _MOST_USD:
+        raise UsageError(f"{usd!r} is more dollars than can be booked. The most is {_MOST_USD:,}")
     return int((amount * NUSD_PER_USD).to_integral_value(rounding=ROUND_CEILING))
 
 
@@ -37,11 +43,16 @@ def nusd_to_usd(nusd: int) -> Decimal:
 
 
 def format_usd(nusd: int) -> str:
-    """Dollars for people: cents from one cent up, otherwise as many digits as the amount needs."""
+    """Dollars for people: to the cent from a dollar up, below it to four significant digits.
+
+    At least two decimals are shown, and no further zeros at the end.
+    """
     usd = nusd_to_usd(nusd)
-    if nusd == 0 or abs(nusd) >= NUSD_PER_USD // 100:
+    if abs(nusd) < NUSD_PER_USD:
+        usd = _FOUR_DIGITS.plus(usd).normalize()
+    if abs(usd) >= 1 or usd.as_tuple().exponent >= -2:  # type: ignore[operator] # a finite number's is an int
         return f"${usd:,.2f}"
-    return f"${usd.normalize():f}"
+    return f"${usd:f}"
 
 
 def cost_nusd(usage: Usage, prices: Prices) -> int:

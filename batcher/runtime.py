@@ -34,7 +34,7 @@ class Runtime:
         from batcher.store.database import Store
         from batcher.store.schema import ensure_schema
 
-        store = Store(self.settings.store_url())
+        store = Store(self.settings.store_url(), home=self.settings.home)
         ensure_schema(store)
         return store
 

@@ -7,12 +7,15 @@ folder, else ``batcher.toml`` in ``BATCHER_HOME``.
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -21,6 +24,8 @@ from pydantic_settings import (
 )
 
 from batcher.errors import ConfigurationError
+
+_PREFIX: Final = "BATCHER_"
 
 
 class ProviderSettings(BaseModel):
@@ -76,7 +81,7 @@ class Settings(BaseSettings):
     """Everything a user can set. ``docs/configuration.md`` is generated from this class."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BATCHER_", extra="forbid", nested_model_default_partial_update=True
+        env_prefix=_PREFIX, extra="forbid", nested_model_default_partial_update=True
     )
 
     home: Path = Field(
@@ -113,6 +118,13 @@ class Settings(BaseSettings):
     local_models: dict[str, str] = Field(
         default_factory=dict, description="[local_models] NAME = path of a GGUF file for the local tier."
     )
+
+    @field_validator("home", "env_file")
+    @classmethod
+    def _possible_path(cls, value: Path | None) -> Path | None:
+        if value is not None and "\0" in str(value):
+            raise ValueError("a path cannot hold the character U+0000")
+        return value
 
     @field_validator("time_zone")
     @classmethod
@@ -182,9 +194,16 @@ def find_config(home: Path | str | None = None) -> Path | None:
     if named:
         return Path(named)
     for folder in (Path.cwd(), Path(home or os.environ.get("BATCHER_HOME") or default_home())):
-        if (folder / "batcher.toml").is_file():
+        if (folder / "batcher.toml").exists():
             return folder / "batcher.toml"
     return None
+
+
+def unknown_variables() -> list[str]:
+    """What to say about ``BATCHER_*`` variables that nothing reads."""
+    known = [_PREFIX + name.upper() for name in Settings.model_fields] + ["BATCHER_CONFIG"]
+    unread = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in known)
+    return [f"The variable {name} is read by nothing{_meant(name, known)}" for name in unread]
 
 
 def default_home() -> Path:
@@ -214,6 +233,20 @@ def _read_env_file(path: Path) -> dict[str, str]:
 
 def _describe(error: ValidationError, path: Path | None) -> str:
     """Name the setting and what is wrong with it; values are left out, because they may be secrets."""
-    lines = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+    lines = [f"{'.'.join(str(part) for part in fault['loc'])}: {_fault(fault)}" for fault in error.errors()]
     where = f"in {path} or in BATCHER_* variables" if path else "in BATCHER_* variables"
     return f"Settings {where} do not fit:\n  " + "\n  ".join(lines)
+
+
+def _fault(fault: ErrorDetails) -> str:
+    if fault["type"] != "extra_forbidden":
+        return fault["msg"].removeprefix("Value error, ")
+    tables: dict[str | int, type[BaseModel]] = {"models": ModelSettings, "providers": ProviderSettings}
+    *within, name = fault["loc"]
+    table = tables.get(within[0], Settings) if within else Settings
+    return f"there is no such setting{_meant(str(name), list(table.model_fields))}"
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

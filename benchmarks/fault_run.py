@@ -12,7 +12,7 @@ import random
 import signal
 import subprocess
 import sys
-import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Sequence
@@ -30,12 +30,10 @@ from batcher.domain import JobState
 from batcher.engine.ingestion import ingest
 from batcher.runtime import Runtime
 from batcher.settings import load_settings
-from batcher.simulator.faults import CLASSES
 from batcher.store.jobs import Job, NewJob, create_job, get_job, set_state
 from batcher.store.tables import attempts, items, ledger_accounts, results
 from batcher.tasks import Task
 from batcher.tasks.scorers import exact
-from batcher.tasks.spec import TaskSpec
 
 PATHS: Final = {
     "openai": ("gpt-4o-mini", "/v1"),
@@ -51,10 +49,9 @@ FAULTS: Final = (
 """Everything that the simulator can do wrong, one share of the calls each."""
 
 RETRIED: Final = frozenset({"rate_limited", "overloaded", "transient", "unknown_outcome"})
-WAYS_OF_UNKNOWN_OUTCOME: Final = frozenset(CLASSES["unknown_outcome"])
 CONCURRENCY: Final = 32
 CALL_TIMEOUT_S: Final = 1.5
-WORDS: Final = "the quick brown fox jumps over the lazy dog and goes home".split()
+WORDS: Final = ("the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "and", "goes", "home")
 
 
 class Verdict(BaseModel):
@@ -97,7 +94,8 @@ def texts(count: int, seed: int = 0) -> dict[str, str]:
     """Documents by source, long enough to be cut into parts if a model says that they are too long."""
     chance = random.Random(seed)
     return {
-        f"d{number}": f"document {number}: " + " ".join(chance.choices(WORDS, k=400)) for number in range(count)
+        f"d{number}": f"document {number}: " + " ".join(chance.choices(WORDS, k=400))
+        for number in range(count)
     }
 
 
@@ -124,9 +122,13 @@ class Vendor:
             after = page["next"]
         return lines
 
-    def wait_for_calls(self, count: int) -> None:
-        """Block until so many requests have arrived."""
-        self.ask("GET", f"/_wait?calls={count}&timeout_s=60")
+    def has_received(self, count: int) -> bool:
+        """Whether so many requests have arrived, or do so within half a second."""
+        try:
+            self.ask("GET", f"/_wait?calls={count}&timeout_s=0.5")
+        except urllib.error.HTTPError:
+            return False
+        return True
 
 
 class FaultRun:
@@ -136,19 +138,18 @@ class FaultRun:
         home: an empty folder.
         vendor: the simulator.
         path: a key of ``PATHS``.
+        wait_s: how long the simulator asks to wait.
     """
 
-    def __init__(self, home: Path, vendor: Vendor, path: str) -> None:
-        self.home, self.vendor, self.path = home, vendor, path
+    def __init__(self, home: Path, vendor: Vendor, path: str, wait_s: float) -> None:
+        self.home, self.vendor, self.wait_s = home, vendor, wait_s
         self.model, place = PATHS[path]
-        home.mkdir(parents=True, exist_ok=True)
-        name = path.upper()
-        (home / "keys.env").write_text(
-            f"{name}_API_KEY=sk-simulated\n{name}_BASE_URL={vendor.root_url}{place}\n"
-        )
-        (home / "batcher.toml").write_text(
+        write_home(
+            home,
+            path,
+            vendor.root_url + place,
             f"concurrency = {CONCURRENCY}\nchunk_items = 16\ncall_timeout_s = {CALL_TIMEOUT_S}\nlease_s = 5\n"
-            f'[models."{self.model}"]\nrpm = 10000000\ntpm = 10000000000\n'
+            f'[models."{self.model}"]\nrpm = 10000000\ntpm = 10000000000\n',
         )
         self.resumed = 0
         self.killed = 0
@@ -160,27 +161,7 @@ class FaultRun:
 
     def submit(self, corpus: dict[str, str]) -> Job:
         """Store texts as a job that is ready to run."""
-        runtime, spec = self.runtime, TASK.spec({})
-        new = NewJob(
-            corpus_key=os.urandom(20),
-            task=TASK.name,
-            paths=[],
-            source_options="{}",
-            spec=spec.to_json(),
-            tier="economy",
-            pinned_model=self.model,
-            ladder=("economy",),
-            accepts=[self.model],
-            refresh=False,
-            max_cost_nusd=None,
-        )
-        with runtime.store.write() as connection:
-            job = create_job(connection, new, runtime.store.now(connection))
-            runtime.ledger.open_job(connection, job.id, None)
-            runtime.ledger.set_daily_cap(connection, 10**15)
-        parsed = (Parsed(source, document_of_text(text)) for source, text in corpus.items())
-        ingest(runtime.store, job, parsed, image_tier=None)
-        return job
+        return submit(self.runtime, self.model, corpus)
 
     def run(self, job_id: int, limit: int = 2_000) -> None:
         """Run the job until it is done, setting it going again whenever an account fault has paused it."""
@@ -193,13 +174,29 @@ class FaultRun:
 
     def kill_in_between(self, job_id: int, after_calls: int) -> None:
         """Run the job in a process of its own, and kill that so many calls later."""
-        seen = self.vendor.ask("GET", "/_totals")["calls"]
+        goal = self.vendor.ask("GET", "/_totals")["calls"] + after_calls
         command = [sys.executable, str(Path(__file__)), str(self.home), str(job_id)]
         child = subprocess.Popen(command, start_new_session=True)
-        self.vendor.wait_for_calls(seen + after_calls)
+        while not self.vendor.has_received(goal):
+            if child.poll() is None:
+                continue
+            if not set_going(self.runtime, job_id):
+                raise RuntimeError("the job ended before there was a worker to kill")
+            self.resumed += 1
+            child = subprocess.Popen(command, start_new_session=True)
         child.send_signal(signal.SIGKILL)
         child.wait()
         self.killed += 1
+
+    def retry(self, job_id: int, failure: str) -> int:
+        """``batcher retry --class``; returns its exit code."""
+        environment = os.environ | {
+            "BATCHER_HOME": str(self.home),
+            "BATCHER_CONFIG": str(self.home / "batcher.toml"),
+            "BATCHER_ENV_FILE": str(self.home / "keys.env"),
+        }
+        command = [sys.executable, "-m", "batcher", "retry", str(job_id), "--class", failure]
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
     def books(self, job_id: int) -> Books:
         """Everything that can be held against each other."""
@@ -209,12 +206,47 @@ class FaultRun:
             return Books(
                 job=get_job(connection, job_id),
                 items=list(connection.execute(select(items).order_by(items.c.id))),
-                attempts=list(connection.execute(select(attempts).order_by(attempts.c.sent_at, attempts.c.id))),
+                attempts=list(
+                    connection.execute(select(attempts).order_by(attempts.c.sent_at, attempts.c.id))
+                ),
                 result_ids=set(connection.execute(select(results.c.id)).scalars()),
                 balances=runtime.ledger.balances(connection, accounts),
                 bill=self.vendor.bill(),
                 killed=self.killed,
+                wait_s=self.wait_s,
             )
+
+
+def write_home(home: Path, provider: str, base_url: str, toml: str) -> None:
+    """A folder with a key, an address and settings, as a user has them."""
+    home.mkdir(parents=True, exist_ok=True)
+    name = provider.upper()
+    (home / "keys.env").write_text(f"{name}_API_KEY=sk-simulated\n{name}_BASE_URL={base_url}\n")
+    (home / "batcher.toml").write_text(toml)
+
+
+def submit(runtime: Runtime, model: str, corpus: dict[str, str]) -> Job:
+    """Store texts as a job that is ready to run on one model."""
+    new = NewJob(
+        corpus_key=os.urandom(20),
+        task=TASK.name,
+        paths=[],
+        source_options="{}",
+        spec=TASK.spec({}).to_json(),
+        tier="economy",
+        pinned_model=model,
+        ladder=("economy",),
+        accepts=[model],
+        refresh=False,
+        max_cost_nusd=None,
+    )
+    with runtime.store.write() as connection:
+        job = create_job(connection, new, runtime.store.now(connection))
+        runtime.ledger.open_job(connection, job.id, None)
+        runtime.ledger.set_daily_cap(connection, 10**15)
+    parsed = (Parsed(source, document_of_text(text)) for source, text in corpus.items())
+    ingest(runtime.store, job, parsed, image_tier=None)
+    return job
 
 
 def open_runtime(home: Path) -> Runtime:
@@ -249,7 +281,8 @@ class Books:
     """Both sides' books after a run.
 
     Attributes:
-        killed: how often a worker was killed: what it had marked and not sent is booked, and no bill knows it.
+        killed: how often a worker was killed: what it had marked and not sent is booked, but not billed.
+        wait_s: how long every rate limit and every provider without capacity asked to wait.
     """
 
     job: Job
@@ -258,8 +291,8 @@ class Books:
     result_ids: set[int]
     balances: Sequence[Any]
     bill: Sequence[dict[str, Any]]
-    killed: int = 0
-    least_wait_s: float = 0.0
+    killed: int
+    wait_s: float
 
     @property
     def sent(self) -> list[Any]:
@@ -278,7 +311,12 @@ class Books:
 
     def faults(self) -> list[str]:
         """What is wrong; empty if nothing is."""
-        return [*self._items(), *self._counts(), *self._money(), *self._waits()]
+        return [*self._items(), *self._counts(), *self._money(), *self._waits(), *self._times()]
+
+    def _times(self) -> list[str]:
+        """No call holds its item for longer than it may."""
+        longest_s = max((row.latency_s or 0.0 for row in self.sent), default=0.0)
+        return [f"a call took {longest_s:.1f} s"] if longest_s > CALL_TIMEOUT_S + 1.0 else []
 
     def _items(self) -> list[str]:
         wrong = []
@@ -345,12 +383,10 @@ class Books:
             before = last.get(line["body_hash"])
             if before is not None and before["request_id"] in told:
                 waited = line["arrived_at"] - before["answered_at"]
-                if waited < self.least_wait_s:
+                if waited < self.wait_s:
                     wrong.append(f"request {line['number']} came {waited:.3f} s after {before['fault']}")
             last[line["body_hash"]] = line
         return wrong
-
-    least_wait_s: float = 0.0
 
     def outcomes(self) -> Counter[str]:
         """Attempts by outcome."""

@@ -15,6 +15,7 @@ import random
 import socket
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -67,20 +68,28 @@ class Account:
     served: dict[int, int] = field(default_factory=dict)
     served_tokens: dict[int, int] = field(default_factory=dict)
     refused: dict[int, int] = field(default_factory=dict)
+    is_strict: bool = False
+    last_minute: deque[float] = field(default_factory=deque)
 
     def admit(self, tokens: int, now: float) -> bool:
         self.first_at = now if self.first_at is None else self.first_at
         second = int(now - self.first_at)
         self.requests.refill(now)
         self.tokens.refill(now)
-        if self.requests.level < 1 or self.tokens.level < tokens:
+        if self.requests.level < 1 or self.tokens.level < tokens or self._is_minute_full(now):
             self.refused[second] = self.refused.get(second, 0) + 1
             return False
+        self.last_minute.append(now)
         self.requests.level -= 1
         self.tokens.level -= tokens
         self.served[second] = self.served.get(second, 0) + 1
         self.served_tokens[second] = self.served_tokens.get(second, 0) + tokens
         return True
+
+    def _is_minute_full(self, now: float) -> bool:
+        while self.last_minute and self.last_minute[0] <= now - 60:
+            self.last_minute.popleft()
+        return self.is_strict and len(self.last_minute) >= self.requests.per_minute
 
     def headers(self) -> dict[str, str]:
         return {**self.requests.headers("requests"), **self.tokens.headers("tokens")}
@@ -134,7 +143,9 @@ async def serve(arguments: argparse.Namespace) -> None:
     """Serve until standard input is closed."""
     now = time.monotonic()
     account = Account(
-        Bucket(arguments.rpm, arguments.capacity_s, now), Bucket(arguments.tpm, arguments.capacity_s, now)
+        Bucket(arguments.rpm, arguments.capacity_s, now),
+        Bucket(arguments.tpm, arguments.capacity_s, now),
+        is_strict=arguments.strict,
     )
     runner = web.AppRunner(application(account, arguments.latency_s), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
@@ -150,5 +161,8 @@ if __name__ == "__main__":
     parser.add_argument("--rpm", type=int, default=6_000)
     parser.add_argument("--tpm", type=int, default=2_000_000)
     parser.add_argument("--capacity-s", type=float, default=60.0)
+    parser.add_argument(
+        "--strict", action="store_true", help="also count the requests of the last 60 seconds"
+    )
     parser.add_argument("--latency-s", type=float, default=0.3)
     asyncio.run(serve(parser.parse_args()))

@@ -142,8 +142,9 @@ def a_run(
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         redis = stack.enter_context(RedisServer(Path(folder)))
         limits = ["--rpm", str(arguments.rpm), "--tpm", str(arguments.tpm)]
+        strict = ["--strict"] if arguments.strict else []
         vendor = stack.enter_context(
-            child("rate_server.py", *limits, "--capacity-s", str(arguments.capacity_s))
+            child("rate_server.py", *limits, "--capacity-s", str(arguments.capacity_s), *strict)
         )
         assert vendor.stdout is not None
         server = Server(json.loads(vendor.stdout.readline())["port"], arguments.rpm, arguments.tpm)
@@ -203,5 +204,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("--default-tpm", type=int)
     parser.add_argument("--capacity-s", type=float, default=60.0, help="what the server's buckets hold")
+    parser.add_argument("--strict", action="store_true", help="the server also counts any 60 seconds exactly")
     parser.add_argument("--no-halving", action="store_true")
     sys.exit(main(parser.parse_args()))

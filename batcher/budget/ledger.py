@@ -45,6 +45,10 @@ class Balance:
             return None
         return max(0, self.cap_nusd - self.reserved_nusd - self.spent_nusd)
 
+    def would_admit(self, amount_nusd: int) -> bool:
+        """Whether an amount fits if what is reserved turns out to cost nothing."""
+        return self.cap_nusd is None or self.spent_nusd + amount_nusd <= self.cap_nusd
+
     def describe(self) -> str:
         """One line for people: which cap, and how full it is."""
         name = (

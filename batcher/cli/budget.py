@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batcher.cli.arguments import JOB_ID
 from batcher.cli.output import echo_json, echo_table, note, usd, usd_or_none
 from batcher.errors import UsageError
 from batcher.settings import Settings
@@ -45,7 +46,7 @@ def show(settings: Settings, as_json: bool) -> None:
 
 @budget.command("set")
 @click.option("--daily", metavar="USD", help="The daily cap, from today on.")
-@click.option("--job", type=int, metavar="JOB", help="The job whose own cap --max-cost sets.")
+@click.option("--job", type=JOB_ID, metavar="JOB", help="The job whose own cap --max-cost sets.")
 @click.option("--max-cost", metavar="USD", help="A job's own cap, or none to lift it.")
 @click.pass_obj
 def set_command(settings: Settings, daily: str | None, job: int | None, max_cost: str | None) -> None:

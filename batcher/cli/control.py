@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batcher.cli.output import echo_json, note
+from batcher.cli.arguments import JOB_ID
+from batcher.cli.output import echo_json, note, say
 from batcher.errors import BatcherError, UsageError
 from batcher.settings import Settings
 
@@ -24,7 +25,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the outcome 
 
 
 @click.command("retry")
-@click.argument("job", type=int)
+@click.argument("job", type=JOB_ID)
 @click.option("--class", "failure", type=click.Choice(_CLASSES), help="Only failures of this class.")
 @_JSON
 @click.pass_obj
@@ -47,7 +48,7 @@ def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> i
 
 
 @click.command("resume")
-@click.argument("job", type=int, required=False)
+@click.argument("job", type=JOB_ID, required=False)
 @_JSON
 @click.pass_obj
 def resume(settings: Settings, job: int | None, as_json: bool) -> int:
@@ -72,7 +73,7 @@ def resume(settings: Settings, job: int | None, as_json: bool) -> int:
 
 
 @click.command("pause")
-@click.argument("job", type=int)
+@click.argument("job", type=JOB_ID)
 @click.pass_obj
 def pause(settings: Settings, job: int) -> None:
     """Stop a job until it is resumed."""
@@ -92,7 +93,7 @@ def pause(settings: Settings, job: int) -> None:
 
 
 @click.command("cancel")
-@click.argument("job", type=int)
+@click.argument("job", type=JOB_ID)
 @click.pass_obj
 def cancel(settings: Settings, job: int) -> None:
     """Stop a job for good.
@@ -160,7 +161,7 @@ def _set_going(runtime: Runtime, job: Job) -> None:
     target = JobState.INGESTING if half_read else JobState.RUNNING
     taken = take_up(runtime.store, runtime.ledger, job.id, target)
     if half_read:
-        with ReadingNote() as reading:
+        with ReadingNote(resumable=True) as reading:
             finish_ingestion(
                 runtime.store,
                 taken,
@@ -228,5 +229,5 @@ def _tell(runtime: Runtime, job_id: int, *, as_json: bool) -> int:
         echo_json(view.submit_json())
     else:
         for line in report_lines(view):
-            click.echo(line)
+            say(line)
     return exit_code(runtime, view)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -23,20 +24,35 @@ def format_traceback(error: BaseException, settings: Settings | None) -> str:
     return hide_secrets("".join(traceback.format_exception(error)), settings)
 
 
-def write_traceback(error: BaseException, settings: Settings | None) -> Path:
-    """Append the traceback to the log in home, or in the system's temporary folder; returns the file."""
+def write_traceback(error: BaseException, settings: Settings | None) -> Path | None:
+    """Append the traceback to the log in home, else to a new file that nobody else can read or foresee.
+
+    Returns:
+        The file, or None if nothing can be written anywhere.
+    """
     entry = f"{datetime.now(UTC).isoformat(timespec='seconds')}\n{format_traceback(error, settings)}\n"
-    folders = [] if settings is None else [settings.home]
-    for folder in [*folders, Path(tempfile.gettempdir())]:
-        path = folder / LOG_NAME
+    for open_log in (_open_in_home, _open_temporary):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+            descriptor, path = open_log(settings)
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as log:
                 log.write(entry)
-        except OSError:
+        except (OSError, ValueError):
             continue
         return path
-    return Path(LOG_NAME)
+    return None
+
+
+def _open_in_home(settings: Settings | None) -> tuple[int, Path]:
+    if settings is None:
+        raise FileNotFoundError(LOG_NAME)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = settings.home / LOG_NAME
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), path
+
+
+def _open_temporary(_settings: Settings | None) -> tuple[int, Path]:
+    descriptor, name = tempfile.mkstemp(prefix="batcher-", suffix=".log")
+    return descriptor, Path(name)
 
 
 def hide_secrets(text: str, settings: Settings | None) -> str:

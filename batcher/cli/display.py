@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
-from batcher.cli.output import duration, note
+from batcher.cli.output import duration, note, visible, visible_line
 from batcher.money import format_usd
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class LiveDisplay:
 
     def say(self, text: str) -> None:
         """See :class:`Display`."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(visible(text), markup=False, highlight=False)
 
     def close(self) -> None:
         """See :class:`Display`."""
@@ -173,7 +173,7 @@ class LiveDisplay:
             Text(snapshot.rates()),
         ]
         if snapshot.waiting:
-            lines.append(Text(f"waiting: {snapshot.waiting}", style="yellow"))
+            lines.append(Text(f"waiting: {visible_line(snapshot.waiting)}", style="yellow"))
         return Group(*lines)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -14,7 +15,7 @@ from batcher.errors import BatcherError, ConfigurationError
 from batcher.settings import Settings, find_config
 
 if TYPE_CHECKING:
-    from batcher.catalog.models import ProviderInfo
+    from batcher.catalog.models import Model, ProviderInfo
     from batcher.runtime import Runtime
 
 CHECK_TIMEOUT_S: Final = 5.0
@@ -143,13 +144,23 @@ def _tier(runtime: Runtime, tier: str, unreachable: set[str]) -> Finding:
         model = pick_model(runtime.catalog, tier, None, runtime.is_usable)
     except ConfigurationError as error:
         return Finding("tier", tier, None, str(error))
-    about = f"uses {model.name} ({model.data})" if model.data else f"uses {model.name}"
+    data = _where_text_goes(runtime, model)
+    about = f"uses {model.name} ({data})" if data else f"uses {model.name}"
     if model.provider in unreachable:
         return Finding("tier", tier, False, f"{about}, which cannot be reached")
     if runtime.catalog.providers[model.provider].kind == "local":
         ready = _local(runtime.settings)
         return Finding("tier", tier, ready.ok, f"{about}; {ready.message}")
     return Finding("tier", tier, True, about)
+
+
+def _where_text_goes(runtime: Runtime, model: Model) -> str:
+    """The vendor and country of the catalogue, or the host that the user's own address names."""
+    info = runtime.catalog.providers[model.provider]
+    own = runtime.settings.providers.get(info.name)
+    moved = runtime.settings.secret(info.base_url_env) if info.base_url_env else None
+    moved = moved or (own.base_url if own else None)
+    return f"text goes to {urlsplit(moved).netloc.rpartition('@')[2] or moved}" if moved else model.data
 
 
 def _local(settings: Settings) -> Finding:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 from batcher.budget.ledger import Balance, job_account
 from batcher.budget.spend import Spend, day_balance, spend_of_job
@@ -11,7 +12,15 @@ from batcher.cli.output import iso_time, usd, usd_or_none
 from batcher.domain import ItemStatus, JobState
 from batcher.engine.leasing import is_dead
 from batcher.quality.golden import Accuracy, accuracy
-from batcher.store.jobs import Job, count_errors, count_items, count_reused, get_job
+from batcher.store.jobs import (
+    ErrorExample,
+    Job,
+    count_errors,
+    count_items,
+    count_reused,
+    example_errors,
+    get_job,
+)
 from batcher.store.leases import active_workers
 
 if TYPE_CHECKING:
@@ -19,6 +28,10 @@ if TYPE_CHECKING:
 
     from batcher.budget.ledger import Ledger
     from batcher.store.database import Store
+
+EXAMPLES_PER_CLASS: Final = 2
+CLASSES_WITH_EXAMPLES: Final = 5
+"""How many failures a view shows: enough to see what is wrong, and all of them are in the results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +42,7 @@ class JobView:
         items: by status.
         failed: failed items by class.
         rejected: rejected items by code.
+        examples: a few failed and rejected items, by class or code.
         balance: the job's own account.
         today: the daily cap's account; None before the first call ever.
         has_worker: whether a process that lives holds some of its items.
@@ -39,6 +53,7 @@ class JobView:
     reused: int
     failed: dict[str, int]
     rejected: dict[str, int]
+    examples: dict[str, list[ErrorExample]]
     spend: Spend
     balance: Balance | None
     today: Balance | None
@@ -69,6 +84,7 @@ class JobView:
             "reused": self.reused,
             "failed_by_class": self.failed,
             "rejected_by_reason": self.rejected,
+            "examples": {name: [asdict(found) for found in some] for name, some in self.examples.items()},
             "cost_usd": usd(self.balance.spent_nusd if self.balance else 0),
             "reserved_usd": usd(self.balance.reserved_nusd if self.balance else 0),
             "unknown_usd": usd(self.spend.unknown_nusd),
@@ -126,12 +142,19 @@ def read_job_view(store: Store, ledger: Ledger, job_id: int) -> JobView:
 
 def _read(connection: Connection, ledger: Ledger, job_id: int) -> JobView:
     job = get_job(connection, job_id)
+    failed = count_errors(connection, job_id, ItemStatus.FAILED)
+    rejected = count_errors(connection, job_id, ItemStatus.REJECTED)
     return JobView(
         job=job,
         items=count_items(connection, job_id),
         reused=count_reused(connection, job_id),
-        failed=count_errors(connection, job_id, ItemStatus.FAILED),
-        rejected=count_errors(connection, job_id, ItemStatus.REJECTED),
+        failed=failed,
+        rejected=rejected,
+        examples={
+            name: example_errors(connection, job_id, status, name, EXAMPLES_PER_CLASS)
+            for status, classes in ((ItemStatus.FAILED, failed), (ItemStatus.REJECTED, rejected))
+            for name in islice(classes, CLASSES_WITH_EXAMPLES)
+        },
         spend=spend_of_job(connection, job_id),
         balance=next(iter(ledger.balances(connection, [job_account(job_id)])), None),
         today=day_balance(connection),

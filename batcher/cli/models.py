@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batcher.errors import ConfigurationError
+from batcher.errors import ConfigurationError, UsageError
 from batcher.money import nusd_to_usd
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def list_command(ctx: click.Context, tier: str | None, as_json: bool) -> None:
 
     settings = _settings(ctx)
     catalog = load_catalog(settings)
+    if tier and tier not in catalog.tiers:
+        raise UsageError(f"There is no tier {tier!r}. Tiers: {', '.join(catalog.tiers)}")
     shown = catalog.tier(tier) if tier else catalog.models.values()
     rows = [_describe(model, catalog, settings) for model in shown]
     if as_json:

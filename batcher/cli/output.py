@@ -5,11 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from batcher.money import nusd_to_usd
+
+_LAYOUT: Final = {ord("\t"): "\\t", ord("\n"): "\\n"}
+_STEERING: Final = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F))
+_CONTROLS: Final = {
+    code: f"\\u{code:04x}"
+    for code in (*_STEERING, *range(0x2066, 0x206A), *range(0xDC80, 0xDD00))
+    if code not in _LAYOUT
+}
+"""Control characters, those that turn the direction of writing, and bytes of file names that are no UTF-8, as
+JSON writes them: a JSON text says the same afterwards."""
 
 
 def echo_json(value: Any, *, on_one_line: bool = False) -> None:
@@ -17,7 +27,7 @@ def echo_json(value: Any, *, on_one_line: bool = False) -> None:
     import orjson
 
     option = 0 if on_one_line else orjson.OPT_INDENT_2
-    click.echo(orjson.dumps(value, option=option).decode())
+    say(orjson.dumps(value, option=option).decode())
 
 
 def echo_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
@@ -33,12 +43,30 @@ def echo_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> N
             cell.rjust(width) if position in right else cell.ljust(width)
             for position, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        click.echo("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
+
+
+def say(text: str) -> None:
+    """Print lines for people on standard output; see :func:`visible`."""
+    click.echo(visible(text))
 
 
 def note(text: str) -> None:
-    """Tell the user something that is no result."""
-    click.echo(text, err=True)
+    """Tell the user something that is no result; see :func:`visible`."""
+    click.echo(visible(text), err=True)
+
+
+def visible(text: str) -> str:
+    r"""Text whose control characters are written out (``\u001b``), line feeds and tabs excepted.
+
+    Names of files, words of models and of vendors come from others: none of them may steer the terminal.
+    """
+    return text.translate(_CONTROLS)
+
+
+def visible_line(text: str) -> str:
+    r"""The same with line feeds and tabs written out too: one line, whatever a file is called."""
+    return text.translate(_CONTROLS | _LAYOUT)
 
 
 def usd(nusd: int) -> float:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 import click
 
+from batcher.cli.output import note
+
 if TYPE_CHECKING:
     from batcher.engine.ingestion import Intake
 
@@ -16,9 +18,14 @@ _REDRAW_EVERY_S: Final = 0.25
 
 
 class ReadingNote:
-    """One line, redrawn in place on a terminal, and a new one every ten seconds elsewhere."""
+    """One line, redrawn in place on a terminal, and a new one every ten seconds elsewhere.
 
-    def __init__(self) -> None:
+    Args:
+        resumable: whether what was read stays, so that Ctrl-C is answered with how to go on.
+    """
+
+    def __init__(self, *, resumable: bool = False) -> None:
+        self._resumable = resumable
         self._live = sys.stderr.isatty()
         self._every_s = _REDRAW_EVERY_S if self._live else _LINE_EVERY_S
         self._next_at = time.monotonic() + self._every_s
@@ -27,9 +34,11 @@ class ReadingNote:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._drawn and self._live:
             click.echo("\r\033[K", nl=False, err=True)
+        if self._resumable and kind is KeyboardInterrupt:
+            note("What was read stays. Go on with: batcher resume")
 
     def show(self, intake: Intake) -> None:
         """Show it, if it is time."""

@@ -21,8 +21,8 @@ _INTRODUCTION: Final = """\
 | --- | --- |
 | 0 | all done |
 | 1 | some items failed or were rejected, or the job was paused or cancelled |
-| 2 | the command line asks for something that does not exist or does not fit |
-| 3 | a key, a price, a setting or a file is missing or wrong |
+| 2 | the command line names something that does not exist, or does not fit |
+| 3 | a key, a price, a setting or a file that the configuration needs is missing or wrong |
 | 4 | stopped by the budget; the job is paused and can be resumed |
 | 5 | a database, a provider or another dependency is down |
 | 130 | interrupted; the job can be resumed |

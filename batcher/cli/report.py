@@ -5,11 +5,10 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-import click
 import orjson
 
 from batcher.cli.job_view import JobView
-from batcher.cli.output import duration, local_time
+from batcher.cli.output import duration, local_time, say, visible_line
 from batcher.domain import ItemStatus, JobState
 from batcher.export.lines import open_results
 from batcher.money import format_usd
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 SAMPLE_DOCUMENTS: Final = 3
 _SAMPLE_WIDTH: Final = 100
+_REASON_WIDTH: Final = 240
 _MOST_FIELDS: Final = 12
 
 
@@ -31,7 +31,7 @@ def echo_report(run: Run) -> None:
     """Print the report of each job of a run."""
     for view in run.views:
         for line in report_lines(view, run):
-            click.echo(line)
+            say(line)
 
 
 def report_lines(view: JobView, run: Run | None = None) -> list[str]:
@@ -41,15 +41,34 @@ def report_lines(view: JobView, run: Run | None = None) -> list[str]:
         view: the job.
         run: the run that just ended, for its time and speed; None for a job seen from outside.
     """
-    lines = [_title(view)]
-    lines += [f"  {name:<9} {text}" for name, text in _facts(view, run) if text]
-    return lines + _next_lines(view)
+    lines = [_title(view, run)]
+    for name, text in _facts(view, run):
+        if text:
+            lines.append(f"  {name:<9} {text}")
+            lines += _examples(view, name)
+    return lines + _next_lines(view, run)
 
 
-def _title(view: JobView) -> str:
+def _examples(view: JobView, fact: str) -> list[str]:
+    """Below the counts of what failed or was rejected, a few of each class with their reasons."""
+    classes = {"failed": view.failed, "rejected": view.rejected}.get(fact, {})
+    return [
+        f"    {visible_line(example.source)}: {name}: {_cut(example.error, _REASON_WIDTH)}"
+        for name in classes
+        for example in view.examples.get(name, [])
+    ]
+
+
+def _is_cut_off(view: JobView, run: Run | None) -> bool:
+    """Whether the run gave up its calls in flight: the job stays running until somebody takes them back."""
+    return run is not None and run.interrupted and view.job.state is JobState.RUNNING
+
+
+def _title(view: JobView, run: Run | None) -> str:
     job = view.job
     model = f", {job.pinned_model}" if job.pinned_model else ""
-    line = f"Job {job.id} {job.state}: {job.task} on tier {job.tier}{model}"
+    state = "interrupted" if _is_cut_off(view, run) else job.state
+    line = f"Job {job.id} {state}: {job.task} on tier {job.tier}{model}"
     return f"{line}, {view.total:,} document{'' if view.total == 1 else 's'}"
 
 
@@ -123,11 +142,13 @@ def _fields(found: Accuracy | None) -> str:
     return shown + (f", and {more} better ones" if more > 0 else "")
 
 
-def _next_lines(view: JobView) -> list[str]:
+def _next_lines(view: JobView, run: Run | None) -> list[str]:
     job = view.job
     commands = []
-    if view.items[ItemStatus.DONE]:
-        commands.append(f"batcher results {job.id} -o results.jsonl")
+    faulty = view.items[ItemStatus.FAILED] or view.items[ItemStatus.REJECTED]
+    if view.items[ItemStatus.DONE] or faulty:
+        why = "   (with the reason of everything that failed or was rejected)" if faulty else ""
+        commands.append(f"batcher results {job.id} -o results.jsonl{why}")
     if job.state is not JobState.CANCELLED:
         commands += [f"batcher retry {job.id} --class {name}" for name in islice(view.failed, 3)]
     if job.state is JobState.PAUSED:
@@ -137,7 +158,9 @@ def _next_lines(view: JobView) -> list[str]:
         elif reason.startswith("budget:"):
             commands.append(f"batcher budget set --job {job.id} --max-cost AMOUNT")
         commands.append(f"batcher resume {job.id}")
-    if job.state is JobState.RUNNING and not view.has_worker:
+    if _is_cut_off(view, run):
+        commands.append(f"batcher resume {job.id}")
+    elif job.state is JobState.RUNNING and not view.has_worker:
         commands.append(f"batcher resume {job.id}   (no process is running it)")
     return [f"{'Next:' if number == 0 else '':<6}{command}" for number, command in enumerate(commands)]
 
@@ -146,10 +169,10 @@ def echo_sample(store: Store, job: Job) -> None:
     """Print the first few answers compactly, so that a newcomer sees what came out."""
     with open_results(store, job, [ItemStatus.DONE]) as lines:
         for line in islice(lines, SAMPLE_DOCUMENTS):
-            click.echo(f"\n{line.item.source}")
+            say(f"\n{visible_line(line.item.source)}")
             for name, value in _compact(line.output):
-                click.echo(f"  {name}: {_cut(value)}" if name else f"  {_cut(value)}")
-    click.echo()
+                say(f"  {visible_line(name)}: {_cut(value)}" if name else f"  {_cut(value)}")
+    say("")
 
 
 def _compact(output: Any) -> list[tuple[str, str]]:
@@ -168,6 +191,6 @@ def _words(value: Any) -> str:
     return "" if value is None else orjson.dumps(value).decode()
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, width: int = _SAMPLE_WIDTH) -> str:
     shown = "".join(char if char.isprintable() else " " for char in text)
-    return shown if len(shown) <= _SAMPLE_WIDTH else shown[: _SAMPLE_WIDTH - 1] + "…"
+    return shown if len(shown) <= width else shown[: width - 1] + "…"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import click
 
-from batcher.cli.output import note
+from batcher.cli.arguments import JOB_ID
+from batcher.cli.output import note, visible
 from batcher.errors import UsageError
 from batcher.settings import Settings
 
@@ -20,7 +22,7 @@ _STDOUT = Path("-")
 
 
 @click.command("results")
-@click.argument("job", type=int, required=False)
+@click.argument("job", type=JOB_ID, required=False)
 @click.option(
     "--format",
     "named",
@@ -70,7 +72,7 @@ def _open(target: Path | None, chosen: str) -> Iterator[BinaryIO]:
         with open_whole(target) as stream:
             yield stream
     elif chosen != "parquet":
-        yield sys.stdout.buffer
+        yield cast("BinaryIO", _Screen(sys.stdout.buffer)) if sys.stdout.isatty() else sys.stdout.buffer
         sys.stdout.buffer.flush()
     elif sys.stdout.isatty():
         raise UsageError("Parquet is no text for a screen. Name a file: -o results.parquet")
@@ -80,3 +82,19 @@ def _open(target: Path | None, chosen: str) -> Iterator[BinaryIO]:
             whole.seek(0)
             shutil.copyfileobj(whole, sys.stdout.buffer)
         sys.stdout.buffer.flush()
+
+
+class _Screen(io.BufferedIOBase):
+    """A terminal that results are written to: nothing in them may steer it. Files keep the truth."""
+
+    def __init__(self, target: BinaryIO) -> None:
+        self._target = target
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write a piece of UTF-8 that ends at a character's end."""
+        text = bytes(data).decode("utf-8", "replace").replace("\r\n", "\n")
+        self._target.write(visible(text).encode("utf-8", "replace"))
+        return len(data)

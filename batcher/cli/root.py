@@ -80,8 +80,11 @@ def root(
     invocation.verbose = verbose
     if ctx.invoked_subcommand in _WITHOUT_SETTINGS:
         return
-    from batcher.settings import load_settings
+    from batcher.cli.output import note
+    from batcher.settings import load_settings, unknown_variables
 
+    for warning in unknown_variables():
+        note(f"Warning: {warning}")
     settings = load_settings(config, home=home, database_url=database)
     invocation.settings = settings
     ctx.obj = settings

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batcher.cli.output import echo_json, echo_table, iso_time, local_time, note, usd
+from batcher.cli.arguments import JOB_ID, MANY
+from batcher.cli.output import echo_json, echo_table, iso_time, local_time, note, say, usd, visible_line
 from batcher.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _WATCH_EVERY_S = 1.0
 
 
 @click.command("status")
-@click.argument("job", type=int, required=False)
+@click.argument("job", type=JOB_ID, required=False)
 @click.option("--watch", is_flag=True, help="Go on until the job is done, paused or cancelled.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one line per change.")
 @click.pass_obj
@@ -46,9 +47,7 @@ def status(settings: Settings, job: int | None, watch: bool, as_json: bool) -> i
 
 
 @click.command("jobs")
-@click.option(
-    "--limit", "-n", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most."
-)
+@click.option("--limit", "-n", type=MANY, default=20, show_default=True, help="How many at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def jobs(settings: Settings, limit: int, as_json: bool) -> None:
@@ -101,7 +100,7 @@ def _echo(view: JobView, *, as_json: bool) -> None:
         echo_json(view.to_json())
         return
     for line in report_lines(view):
-        click.echo(line)
+        say(line)
 
 
 def _echo_line(view: JobView) -> None:
@@ -110,7 +109,7 @@ def _echo_line(view: JobView) -> None:
     items = ", ".join(f"{count:,} {name}" for name, count in view.items.items() if count)
     cost = format_usd(view.balance.spent_nusd if view.balance else 0)
     waiting = f"; {view.waiting_reason}" if view.waiting_reason else ""
-    click.echo(f"job {view.job.id} {view.job.state}: {items or 'no documents yet'}; {cost}{waiting}")
+    say(f"job {view.job.id} {view.job.state}: {items or 'no documents yet'}; {cost}{waiting}")
 
 
 def _row(job: Job, counts: dict[ItemStatus, int], balance: Balance | None) -> tuple[str, ...]:
@@ -127,7 +126,7 @@ def _row(job: Job, counts: dict[ItemStatus, int], balance: Balance | None) -> tu
         f"{sum(counts.values()):,}",
         format_usd(balance.spent_nusd if balance else 0),
         local_time(job.created_at),
-        job.reason or job.waiting_reason or "",
+        visible_line(job.reason or job.waiting_reason or ""),
     )
 
 

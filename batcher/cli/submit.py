@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batcher.cli.arguments import MANY
 from batcher.cli.output import can_ask, echo_json, note
 from batcher.errors import ConfigurationError, UsageError
 from batcher.settings import Settings
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--tier", help="Where to start. Default: what the task says.")
 @click.option("--model", help="This model and no other. See: batcher models list")
-@click.option("--limit", type=click.IntRange(min=1), help="Stop reading after so many documents.")
+@click.option("--limit", type=MANY, help="Stop reading after so many documents.")
 @click.option("--refresh", is_flag=True, help="Ask anew, although there are answers.")
 @click.option("--max-cost", metavar="USD", help="This job's own cap, beside the daily one.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
@@ -121,11 +122,13 @@ def _refuse_detach(settings: Settings) -> None:
 
 
 def _submit(runtime: Runtime, request: SubmitRequest, *, yes: bool, as_json: bool) -> int:
+    from batcher.cli.golden_notes import note_unfit
     from batcher.cli.local_weights import ensure_weights
 
     order = _checked(runtime, request, yes=yes)
     if order.dropped_rungs:
         note(f"Without a key for {' and '.join(order.dropped_rungs)}: no answer climbs there.")
+    note_unfit(order)
     ensure_weights(runtime, order.model, yes=yes)
     submitted = _take_in(runtime, order)
     job = submitted.job
@@ -162,10 +165,11 @@ def _checked(runtime: Runtime, request: SubmitRequest, *, yes: bool) -> Order:
 
 
 def _take_in(runtime: Runtime, order: Order) -> Submitted:
+    from batcher.cli.golden_notes import note_unmatched
     from batcher.cli.reading import ReadingNote
     from batcher.engine.submission import submit as submit_order
 
-    with ReadingNote() as reading:
+    with ReadingNote(resumable=True) as reading:
         submitted = submit_order(
             runtime.store,
             runtime.ledger,
@@ -176,6 +180,7 @@ def _take_in(runtime: Runtime, order: Order) -> Submitted:
             on_progress=reading.show,
         )
     _tell_intake(submitted.job, submitted.intake)
+    note_unmatched(order.golden)
     return submitted
 
 
@@ -205,8 +210,12 @@ def _confirmed(runtime: Runtime, job: Job, *, yes: bool) -> bool:
     limit_nusd = usd_to_nusd(str(runtime.settings.confirm_above_usd))
     if yes or price.worst_nusd <= limit_nusd or not can_ask():
         return True
-    if click.confirm("Go on?", err=True):
-        return True
+    try:
+        if click.confirm("Go on?", err=True):
+            return True
+    except click.Abort:
+        _put_off(runtime, job)
+        raise
     _put_off(runtime, job)
     return False
 

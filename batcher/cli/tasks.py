@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batcher.cli.output import echo_table
+
 if TYPE_CHECKING:
     from batcher.tasks.definition import Task
 
@@ -35,7 +37,7 @@ def list_command(as_json: bool) -> None:
         floor = "" if info.floor is None else f"{info.floor:.0%}"
         about = f"cannot be loaded: {info.error}" if info.error else info.description
         rows.append((info.name, info.tier, floor, info.origin, about))
-    _echo_table(rows)
+    echo_table(rows)
 
 
 @tasks.command("show", help="A task's parameters, limits, schema and prompt. NAME may be a path.")
@@ -51,10 +53,10 @@ def show_command(name: str, as_json: bool) -> None:
         return
     params, schema, prompt = about.pop("params"), about.pop("schema"), about.pop("prompt")
     example = about.pop("example")
-    _echo_table([(key.replace("_", " "), _plain(value)) for key, value in about.items()])
+    echo_table([(key.replace("_", " "), _plain(value)) for key, value in about.items()])
     if params:
         click.echo("\nparameters")
-        _echo_table(
+        echo_table(
             [
                 (f"  {param['name']}", "required" if param["required"] else "", param["description"])
                 for param in params
@@ -135,11 +137,3 @@ def _echo_json(value: Any) -> None:
     import orjson
 
     click.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode())
-
-
-def _echo_table(rows: list[tuple[str, ...]]) -> None:
-    """Prints rows in aligned columns, two spaces apart."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        click.echo("  ".join(cells).rstrip())

@@ -22,7 +22,7 @@ from sqlalchemy import event, make_url, select
 
 from batcher.budget.ledger import DEFAULT_DAILY_CAP_NUSD, Ledger, Movement, Movements
 from batcher.budget.spend import day_balance
-from batcher.catalog.models import Catalog, Model
+from batcher.catalog.models import Catalog, Limits, Model
 from batcher.dispatch.inline import run_engine
 from batcher.dispatch.virtual_time import VirtualTimeLoop
 from batcher.domain import ItemStatus, JobState
@@ -63,6 +63,7 @@ _KINDS: Final = {
     "in flight": "calls in flight",
     "cooling down": "told to wait",
     "no capacity": "no capacity",
+    "circuit": "open circuit",
 }
 
 
@@ -176,9 +177,7 @@ class Rehearsal:
         self._folder = tempfile.TemporaryDirectory(prefix="batcher-rehearsal-")
         self._loop = VirtualTimeLoop()
         self._clock = LoopClock(self._loop)
-        self._limiter = MemoryLimiter(
-            {name: model.limits for name, model in catalog.models.items()}, self._clock
-        )
+        self._limiter = MemoryLimiter(self._limits, self._clock, ceilings=self._ceilings)
         self.store = Store(f"sqlite:///{Path(self._folder.name) / 'rehearsal.db'}", clock=self.now)
         event.listen(self.store.engine, "connect", _never_wait_for_the_disk)
         self.ledger = Ledger(self.store, settings.time_zone)
@@ -301,6 +300,16 @@ class Rehearsal:
             for kind in {_kind_of(reason) for reason in engine.waits().values()}:
                 self.waits[kind] += span
             on_sample(engine)
+
+    def _limits(self, key: str) -> Limits | None:
+        """As in a real run: the catalogue's limits of a binding's key, the user's settings over them."""
+        model = self._catalog.models.get(key.partition("#")[0])
+        return None if model is None else model.limits
+
+    def _ceilings(self, key: str) -> Limits | None:
+        """As in a real run: what the user set on purpose."""
+        own = self._settings.models.get(key.partition("#")[0])
+        return None if own is None else Limits(own.rpm, own.tpm, own.rpd, own.concurrency)
 
     def _engine(self) -> Engine:
         settings = self._settings

@@ -321,13 +321,12 @@ class Engine:
     def _describe_shortage(self, shortage: Shortage) -> tuple[str, float | None]:
         with self._store.read() as connection:
             [balance] = self._ledger.balances(connection, [shortage.account])
-        resume_at = None
-        if shortage.account.scope == DAY_SCOPE:
-            resume_at = self._ledger.next_day_starts_at(shortage.account.period)
-        return (
-            f"budget: {balance.describe()}; the next call may cost {format_usd(shortage.needed_nusd)}",
-            resume_at,
-        )
+        reason = f"budget: {balance.describe()}; the next call may cost {format_usd(shortage.needed_nusd)}"
+        if shortage.account.scope != DAY_SCOPE:
+            return reason, None
+        if balance.would_admit(shortage.needed_nusd):
+            return f"{reason}. Other jobs hold what is reserved: resume when they have ended", None
+        return reason, self._ledger.next_day_starts_at(shortage.account.period)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)

@@ -24,8 +24,8 @@ TAKEN_AT_THEIR_WORD: Final = 3
 LONGEST_DOUBT_S: Final = 300.0
 LONGEST_TOLD_S: Final = 86_400.0
 """So many rate limits and capacity answers are waited out as they ask. When yet another follows, waiting as
-asked does not heal them: from then on the wait doubles as well, up to so long. A wait of up to a day that a vendor
-asks for is begun whenever there is time left for another call: a daily limit is no fault of the item."""
+asked does not heal them: from then on the wait doubles as well, up to so long. A wait of up to a day that a
+vendor asks for is begun while there is time left for a call: a daily limit is no fault of the item."""
 
 _WAITED_OUT: Final = frozenset({FailureClass.RATE_LIMITED, FailureClass.OVERLOADED})
 _RETRIED: Final = _WAITED_OUT | {FailureClass.TRANSIENT, FailureClass.UNKNOWN_OUTCOME}

@@ -52,9 +52,13 @@ class Progress:
         self.last_wait = (reason, asyncio.get_running_loop().time() + seconds)
 
     def waiting_reason(self, waits: dict[str, str]) -> str | None:
-        """One line that says what the run waits for, or None while calls are on their way."""
+        """One line that says what the run waits for, or None while calls are on their way.
+
+        Args:
+            waits: reasons by key: a model's name, and the account behind ``#``.
+        """
         if waits:
-            return "; ".join(sorted(set(waits.values())))
+            return "; ".join(sorted({f"{key.partition('#')[0]}: {why}" for key, why in waits.items()}))
         if self.in_flight == 0 and self.last_wait is not None:
             reason, until = self.last_wait
             left = until - asyncio.get_running_loop().time()

@@ -22,6 +22,7 @@ from batcher.domain import JobState
 from batcher.engine.ingestion import Intake, ingest
 from batcher.engine.lane import pick_model
 from batcher.engine.leasing import reclaim_lost
+from batcher.engine.naming import named_golden, start_tier
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 from batcher.store.database import Store
 from batcher.store.jobs import Job, NewJob, create_job, find_unfinished, get_job, set_state, wake_pending
@@ -30,9 +31,6 @@ from batcher.tasks.definition import Task
 from batcher.tasks.golden import Golden, load_golden
 from batcher.tasks.registry import load_task
 from batcher.tasks.spec import TaskSpec
-
-CUSTOM_TIER = "custom"
-"""Where a job of a pinned model works that is on no tier."""
 
 PAUSED_BY_USER = "paused by user"
 """How the reason of a pause begins that only the user ends; ``batcher resume`` without a job leaves it."""
@@ -129,9 +127,9 @@ def check_request(request: SubmitRequest, catalog: Catalog, is_usable: Usable) -
     """
     check_paths(request.paths)
     task = load_task(request.task)
-    tier = _start_tier(request, task, catalog)
+    tier = start_tier(catalog, task.tier, request.tier, request.model)
     spec = task.spec(request.params, tier=tier)
-    golden = load_golden(request.golden) if request.golden else None
+    golden = named_golden(request.golden) if request.golden else None
     try:
         model = pick_model(catalog, tier, request.model, is_usable)
     except CatalogError:
@@ -304,23 +302,6 @@ def finish_ingestion(
 def can_be_read_again(job: Job) -> bool:
     """Whether the job's sources are still there to be read: standard input is not."""
     return STDIN not in job.paths
-
-
-def _start_tier(request: SubmitRequest, task: Task, catalog: Catalog) -> str:
-    if request.model is None:
-        tier = request.tier or task.tier
-        catalog.tier(tier)
-        return tier
-    catalog.model(request.model)
-    holding = [name for name, models in catalog.tiers.items() if request.model in models]
-    if request.tier is None:
-        return holding[0] if holding else CUSTOM_TIER
-    if request.tier not in holding:
-        where = f"it is on {', '.join(holding)}" if holding else "it is on no tier"
-        raise UsageError(
-            f"Model {request.model} is not on tier {request.tier} ({where}). Leave one of the two out"
-        )
-    return request.tier
 
 
 def _usable_rungs(catalog: Catalog, ladder: Sequence[str], is_usable: Usable) -> tuple[str, ...]:

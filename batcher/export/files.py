@@ -60,6 +60,8 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
         stream = partial.open("wb")
     except BrokenPipeError:
         raise
+    except FileNotFoundError as error:
+        raise UsageError(f"There is no folder {path.parent}. Make it first, or name another file") from error
     except OSError as error:
         raise UsageError(f"Cannot write {path}: {error.strerror}. Name another file with -o") from error
     try:

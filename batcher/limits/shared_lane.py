@@ -19,7 +19,7 @@ from batcher.limits.base import Permit
 from batcher.limits.charging import Charging
 from batcher.limits.demand import Demand
 from batcher.limits.exchange import Ask, Grantor, Reply, observed_from_text, observed_to_text
-from batcher.limits.quotas import DIMENSIONS, Charge, Dimension, Observed, Quotas, told_limits
+from batcher.limits.quotas import DIMENSIONS, MINUTE_S, Charge, Dimension, Observed, Quotas, told_limits
 from batcher.limits.window import DRAIN_TOLERANCE_S
 
 IDLE_S: Final = 0.5
@@ -31,6 +31,7 @@ POLL_S: Final = 0.05
 LONGEST_POLL_S: Final = 0.4
 """While a limit is used to the full, each process asks this often times the number of processes, so that the
 permits come in handfuls; at most this long, because a bucket holds but half a second's worth."""
+_SHORTEST_PAUSE_S: Final = 0.002
 SHARE_PAUSE_S: Final = 0.1
 MOST_AT_ONCE: Final = 256
 """Callers in one ask."""
@@ -320,11 +321,19 @@ class SharedLane:
         wait_s = max(reply.wait_s, self._cool_until - _now())
         self._waits_for_limit = wait_s > 0 and bool(self._queue)
         if self._waits_for_limit:
-            handful_s = min(POLL_S * self.alive, LONGEST_POLL_S) * random.uniform(0.9, 1.1)
-            return min(max(wait_s, handful_s), LONGEST_WAIT_S)
+            return min(max(wait_s, self._handful_s()), LONGEST_WAIT_S)
         if self._queue:
             return 0.0 if reply.admitted or not ask.queue else POLL_S
         return IDLE_S if self._stock_count or any(self._settled) else HEARTBEAT_S
+
+    def _handful_s(self) -> float:
+        """How long to let permits gather; 0 where one alone takes longer."""
+        handful_s = min(POLL_S * self.alive, LONGEST_POLL_S) * random.uniform(0.9, 1.1)
+        charge = self._queue[0].charge
+        for index, quota in zip(self._tight, self._in_force.values(), strict=True):
+            if quota.span_s <= MINUTE_S and charge[index] > handful_s * quota.per_s:
+                return _SHORTEST_PAUSE_S
+        return handful_s
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, unless somebody comes or goes for whom it is worth asking at once."""

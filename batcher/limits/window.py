@@ -109,10 +109,12 @@ class Window:
         if left < self._room - DRAIN_TOLERANCE_S / self.quota.span_s:
             self._room = left
 
-    def change(self, limit: int) -> None:
+    def change(self, limit: int, now: float) -> None:
         """Go on with another limit for the same span."""
+        self._advance(now)
         self.quota = Quota(limit, self.quota.span_s)
         self._held = held_share(self.quota)
+        self._level = min(self._level, self._held)
 
     def _advance(self, now: float) -> None:
         span_s = self._span_s
@@ -159,5 +161,5 @@ def renewed(window: Window | None, quota: Quota, *, now: float, full: bool = Tru
     """
     if window is None or window.quota.span_s != quota.span_s:
         return Window(quota, now=now, full=full and window is None)
-    window.change(quota.limit)
+    window.change(quota.limit, now)
     return window

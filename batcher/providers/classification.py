@@ -4,9 +4,9 @@ Facts: the vendors' SDK sources (openai 3.51, anthropic 2.10 ``_error_classes.py
 pages, and recorded answers, read 2026-11-20.
 
 What may have been billed: an error answer of the vendor itself is not (``billed`` False). It is unknown
-(None) for 408, 424, 460, 499, 502, 504, 520 and 524, which come from something in between that stopped waiting
-for an answer that may have been generated; for other 5xx whose body is no vendor's error object, for the same
-reason; and for an answer that failed the vendor's own schema check after it was generated (Groq's
+(None) for 408, 424, 460, 499, 502, 504, 520 and 524, which come from something in between that stopped
+waiting for an answer that may have been generated; for other 5xx whose body is no vendor's error object, for
+the same reason; and for an answer that failed the vendor's own schema check after it was generated (Groq's
 ``json_validate_failed``).
 """
 
@@ -146,7 +146,7 @@ def classify_answer(
     waits = failure in {FailureClass.RATE_LIMITED, FailureClass.OVERLOADED, FailureClass.TRANSIENT}
     return ProviderError(
         failure,
-        redact(fault.message or fault.code or _wordless(status, text), secrets),
+        redact(fault.message or _wordless(status, text), secrets),
         status=status,
         code=redact(fault.code, secrets, limit=100),
         retry_after_s=retry_after_s(headers, text, now, heed_resets=status == 429) if waits else None,

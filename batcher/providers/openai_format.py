@@ -19,7 +19,7 @@ _REFUSED_WORDS: Final = frozenset(
         *("blocklist", "spii", "guardrail_intervened", "error_toxic", "sensitive"),
     }
 )
-"""OpenAI's word first; then those that compatible endpoints pass on from Gemini, Bedrock, Cohere and Zhipu."""
+"""OpenAI's word first; then what compatible endpoints pass on from Gemini, Bedrock, Cohere and Zhipu."""
 
 
 def chat_body(

@@ -24,7 +24,8 @@ _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
 _DURATION: Final = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _SAID: Final = re.compile(
     r"(?:try again|retry|retrying|wait) (?:in |after |for )?(?:about )?"
-    r"(\d+(?:\.\d+)? ?(?:milli)?(?:second|minute|hour)s?\b|(?:\d+(?:\.\d+)?(?:ms|µs|us|ns|s|m|h|d)(?![a-z]))+)",
+    r"(\d+(?:\.\d+)? ?(?:milli)?(?:second|minute|hour)s?\b"
+    r"|(?:\d+(?:\.\d+)?(?:ms|µs|us|ns|s|m|h|d)(?![a-z]))+)",
     re.IGNORECASE,
 )
 _IN_WORDS: Final = re.compile(r"(\d+(?:\.\d+)?) ?(millisecond|second|minute|hour)s?", re.IGNORECASE)

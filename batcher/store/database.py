@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
@@ -16,6 +18,10 @@ from batcher.errors import ConfigurationError, DependencyError
 
 BUSY_TIMEOUT_S = 60.0
 """How long a SQLite writer waits for its turn; a turn is one group commit, milliseconds."""
+
+PRIVATE_FOLDER: Final = 0o700
+PRIVATE_FILE: Final = 0o600
+"""Answers are about documents that other users of the machine may not read."""
 
 _SQLITE_NOW = text("SELECT (julianday('now') - 2440587.5) * 86400.0")
 _POSTGRESQL_NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8")
@@ -28,12 +34,18 @@ class Store:
         url: SQLAlchemy URL, ``sqlite:///path`` or ``postgresql://...``.
         clock: seconds since the epoch in place of the database's clock, for tests and rehearsals.
         read_only: the database refuses every write.
+        home: folders for a SQLite file are made in it or below it, and nowhere else.
     """
 
     def __init__(
-        self, url: str, *, clock: Callable[[], float] | None = None, read_only: bool = False
+        self,
+        url: str,
+        *,
+        clock: Callable[[], float] | None = None,
+        read_only: bool = False,
+        home: Path | None = None,
     ) -> None:
-        self.engine = _make_engine(url, read_only=read_only)
+        self.engine = _make_engine(url, read_only=read_only, home=home)
         self.dialect = self.engine.dialect.name
         self._clock = clock
 
@@ -45,13 +57,13 @@ class Store:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A read transaction: one consistent view."""
-        with _plain_errors(), self.engine.connect() as connection, connection.begin():
+        with self._plain_errors(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """A write transaction, committed durably at the end. On SQLite it takes the write lock at once."""
-        with _plain_errors(), self.engine.connect() as connection:
+        with self._plain_errors(), self.engine.connect() as connection:
             writing = connection.execution_options(batcher_writes=True)
             with writing.begin():
                 yield writing
@@ -67,6 +79,17 @@ class Store:
         """Close all connections."""
         self.engine.dispose()
 
+    @contextlib.contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        """Turn a lost, locked, full or corrupt database into an error that says what to do."""
+        try:
+            yield
+        except DBAPIError as error:
+            damaged = type(error.orig) is sqlite3.DatabaseError
+            if not (damaged or isinstance(error, OperationalError) or error.connection_invalidated):
+                raise
+            raise DependencyError(describe_trouble(str(error.orig), self.engine.url, damaged)) from error
+
 
 def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """An INSERT that can say ON CONFLICT, in the connection's dialect."""
@@ -75,13 +98,13 @@ def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sql
     return postgresql.insert(table)
 
 
-def _make_engine(url: str, *, read_only: bool) -> Engine:
+def _make_engine(url: str, *, read_only: bool, home: Path | None) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.drivername in {"postgresql", "postgres"}:
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() == "sqlite":
-            return _make_sqlite(parsed.database or "", read_only=read_only)
+            return _make_sqlite(parsed.database or "", read_only=read_only, home=home)
         if parsed.get_backend_name() != "postgresql":
             raise ConfigurationError(
                 f"The store cannot be {parsed.get_backend_name()}. Use sqlite:///PATH or postgresql://..."
@@ -98,18 +121,12 @@ def _make_engine(url: str, *, read_only: bool) -> Engine:
         ) from error
 
 
-def _make_sqlite(database: str, *, read_only: bool) -> Engine:
+def _make_sqlite(database: str, *, read_only: bool, home: Path | None) -> Engine:
     if not database or database == ":memory:":
         raise ConfigurationError("The store must be a file, or nothing would survive. Use sqlite:///PATH")
     if read_only:
         return _make_sqlite_read_only(database)
-    try:
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"Cannot create the store's folder {Path(database).parent}: {error.strerror}. "
-            "Set BATCHER_HOME or --database to a folder that you can write"
-        ) from error
+    _make_file(Path(database).absolute(), home)
     engine = create_engine(
         f"sqlite:///{database}", connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True
     )
@@ -118,10 +135,30 @@ def _make_sqlite(database: str, *, read_only: bool) -> Engine:
     return engine
 
 
+def _make_file(file: Path, home: Path | None) -> None:
+    """An empty file that only this user may read: SQLite gives its other files the same rights."""
+    try:
+        if home is not None and file.is_relative_to(home.absolute()):
+            for folder in (home, file.parent):
+                folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
+    except FileExistsError:
+        return
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"There is no folder {file.parent} for the store. Make it, or name another with --database"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"Cannot create the store {file}: {getattr(error, 'strerror', None) or error}. "
+            "Set BATCHER_HOME or --database to a folder that you can write"
+        ) from error
+
+
 def _make_sqlite_read_only(database: str) -> Engine:
-    path = quote(str(Path(database).absolute()))
+    uri = f"file:{quote(str(Path(database).absolute()))}"
     engine = create_engine(
-        f"sqlite:///file:{path}?mode=ro&uri=true",
+        URL.create("sqlite", database=uri, query={"mode": "ro", "uri": "true"}),
         connect_args={"timeout": BUSY_TIMEOUT_S},
         hide_parameters=True,
     )
@@ -149,18 +186,30 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-@contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Turn a lost, locked, full or corrupt database into an error that says what to do."""
-    try:
-        yield
-    except OperationalError as error:
-        raise DependencyError(
-            f"The store cannot be used: {error.orig}. Check it with: batcher doctor"
-        ) from error
-    except DBAPIError as error:
-        if error.connection_invalidated or "file is not a database" in str(error.orig):
-            raise DependencyError(
-                f"The store cannot be used: {error.orig}. Check it with: batcher doctor"
-            ) from error
-        raise
+def describe_trouble(reason: str, url: URL, damaged: bool) -> str:
+    """What to say about a database that fails: the driver's reason, and what to do about it.
+
+    Args:
+        reason: the driver's words.
+        url: the store's.
+        damaged: whether the driver holds the file to be no database, or a broken one.
+    """
+    said = " ".join(reason.split()).rstrip(".?! ")
+    place = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    if damaged or "malformed" in said:
+        return (
+            f"The store {place} is damaged: {said}. Restore a copy of it, or move the file away "
+            "(its jobs and answers are then unknown to batcher, and what was answered is paid for again)"
+        )
+    advice = next((todo for words, todo in _ADVICE.items() if words in said), _ADVICE_ELSE)
+    return f"The store {place} cannot be used: {said}. {advice}"
+
+
+_ADVICE: Final = {
+    "readonly": "Get write permission for the file and its folder, or name another store with --database",
+    "unable to open": "See that its folder is there and that you may write in it, or name another store with "
+    "--database",
+    "locked": f"Another program has kept it for more than {BUSY_TIMEOUT_S:.0f} s. End that one, or try later",
+    "full": "Make room on its disk; what is stored is safe",
+}
+_ADVICE_ELSE: Final = "See that it is up and that its address and your rights are right; then try again"

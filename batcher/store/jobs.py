@@ -309,6 +309,28 @@ def count_errors(connection: Connection, job_id: int, status: ItemStatus) -> dic
     return {row[0] or "unknown": row[1] for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorExample:
+    """One failed or rejected item: what it is called and what was wrong with it."""
+
+    source: str
+    error: str
+
+
+def example_errors(
+    connection: Connection, job_id: int, status: ItemStatus, error_class: str, limit: int
+) -> list[ErrorExample]:
+    """The first of a job's failed or rejected items of a class or code, in order of submission."""
+    query = (
+        select(items.c.source, items.c.error)
+        .where(items.c.job_id == job_id, items.c.status == status.value)
+        .where(items.c.error_class == error_class)
+        .order_by(items.c.id)
+        .limit(limit)
+    )
+    return [ErrorExample(row.source, row.error or "") for row in connection.execute(query)]
+
+
 def _checked(source: ItemStatus, target: ItemStatus) -> str:
     sources_of(ITEM_TRANSITIONS, target, [source])
     return target.value

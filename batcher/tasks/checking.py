@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from batcher.errors import BatcherError
+from batcher.errors import BatcherError, UnknownTaskError
 from batcher.tasks.answers import AnswerParser, InvalidAnswerError
 from batcher.tasks.definition import Task
 from batcher.tasks.golden import Golden, load_golden
@@ -46,11 +46,16 @@ def check_task(ref: str, params: Mapping[str, str] | None = None) -> list[Findin
 
     Returns:
         What was found, errors first; empty if all is well.
+
+    Raises:
+        UnknownTaskError: if there is no such task.
     """
     try:
         task = load_task(ref)
         given = dict(params) if params else dict(task.example)
         spec = task.spec(given)
+    except UnknownTaskError:
+        raise
     except BatcherError as error:
         return [Finding("error", str(error))]
     findings = [*_schema_findings(spec), *_limit_findings(spec), *_golden_findings(task, spec, given)]

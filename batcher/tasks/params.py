@@ -13,7 +13,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from batcher.errors import TaskError, UsageError
+from batcher.errors import ParameterError, TaskError, UsageError
 from batcher.tasks.loading import read_text, user_code
 
 _LISTS: Final = (list, tuple, set, frozenset)
@@ -74,12 +74,12 @@ def read_params(task: str, model: type[BaseModel] | None, given: Mapping[str, st
     """The parameters, validated.
 
     Raises:
-        TaskError: naming every parameter that is wrong, missing or unknown.
+        ParameterError: naming every parameter that is wrong, missing or unknown.
     """
     fields = {info.alias or name: info for name, info in model.model_fields.items()} if model else {}
     unknown = [_unknown(name, list(fields)) for name in given if name not in fields]
     if unknown:
-        raise TaskError(f"Task {task!r} " + "; ".join(unknown) + ".")
+        raise ParameterError(f"Task {task!r} " + "; ".join(unknown) + ".")
     if model is None:
         return None
     values = {name: _read(name, value, fields[name]) for name, value in given.items()}
@@ -88,7 +88,7 @@ def read_params(task: str, model: type[BaseModel] | None, given: Mapping[str, st
             return _validated(model, values)
     except _WrongParamsError as error:
         wrong = "; ".join(_wrong(detail, fields) for detail in error.error.errors())
-        raise TaskError(f"Task {task!r}: {wrong}.") from error.error
+        raise ParameterError(f"Task {task!r}: {wrong}.") from error.error
 
 
 class _WrongParamsError(TaskError):
@@ -126,25 +126,32 @@ def _read(name: str, value: str, info: FieldInfo) -> Any:
     if _is_one_of(info.annotation, _LISTS):
         return _read_list(name, value)
     if _is_one_of(info.annotation, (dict, BaseModel)):
-        return _json(name, read_text(value[1:]) if value.startswith("@") else value)
+        return _json(name, _read_file(name, value[1:]) if value.startswith("@") else value)
     return value
 
 
 def _read_list(name: str, value: str) -> Any:
     """A list from JSON, from a file of JSON or of one value per line, or from a comma-separated word."""
     from_file = value.startswith("@")
-    text = read_text(value[1:]) if from_file else value
+    text = _read_file(name, value[1:]) if from_file else value
     if text.lstrip().startswith("["):
         return _json(name, text)
     parts = text.splitlines() if from_file else text.split(",")
     return [part.strip() for part in parts if part.strip()]
 
 
+def _read_file(name: str, path: str) -> str:
+    try:
+        return read_text(path)
+    except TaskError as error:
+        raise ParameterError(f"--param {name}: {error}") from error
+
+
 def _json(name: str, text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise TaskError(f"--param {name} is not JSON: {error}") from error
+        raise ParameterError(f"--param {name} is not JSON: {error}") from error
 
 
 def _is_one_of(annotation: Any, kinds: tuple[type, ...]) -> bool:

@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Final
 
-from batcher.errors import TaskError
+from batcher.errors import TaskError, UnknownTaskError
 from batcher.tasks.definition import Task
 from batcher.tasks.loading import load_module, user_code
 
@@ -46,7 +46,8 @@ def load_task(ref: str) -> Task:
             ``task``. A name goes before a folder of the same name; write ``./name`` for the folder.
 
     Raises:
-        TaskError: if there is none (with names that come close), or its code is broken (with file and line).
+        UnknownTaskError: if there is none (with names that come close).
+        TaskError: if its code is broken (with file and line).
     """
     points = _entry_points().get(ref, [])
     if len({point.value for point in points}) > 1:
@@ -59,7 +60,7 @@ def load_task(ref: str) -> Task:
         return _from_path(path)
     close = difflib.get_close_matches(ref, list(_entry_points()), n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(close)}?" if close else "See: batcher tasks list"
-    raise TaskError(f"There is no task {ref!r}, nor a folder of that name. {hint}")
+    raise UnknownTaskError(f"There is no task {ref!r}, nor a folder of that name. {hint}")
 
 
 def list_tasks() -> list[TaskInfo]:
@@ -115,7 +116,7 @@ def _from_path(path: Path) -> Task:
         what = (
             f"The folder {path} holds no task.py" if path.is_dir() else f"There is no file or folder {path}"
         )
-        raise TaskError(f"{what}. Make one with: batcher tasks new DIR")
+        raise UnknownTaskError(f"{what}. Make one with: batcher tasks new DIR")
     task = getattr(load_module(file), "task", None)
     if not isinstance(task, Task):
         raise TaskError(f"{file} defines no `task`. It needs a line like: task = Task(name=..., ...)")

@@ -119,7 +119,7 @@ def test_a_mistake_is_one_plain_line_and_nothing_is_stored_or_sent(
     cli: Cli, vendor_server: VendorServer
 ) -> None:
     cli.documents(1)
-    outcome = cli("submit", "docs", "--task", "./cards", "--model", "gpt-4o-minni", code=3)
+    outcome = cli("submit", "docs", "--task", "./cards", "--model", "gpt-4o-minni", code=2)
     assert outcome.err.startswith("Error: There is no model 'gpt-4o-minni'. Did you mean gpt-4o-mini")
     assert cli("jobs", "--json").json == []
     assert vendor_server.totals()["calls"] == 0

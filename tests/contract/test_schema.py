@@ -70,7 +70,7 @@ def test_an_unusable_url_says_what_to_use(url: str, error: type[Exception], word
 def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     path.write_text("this is no database, but a text of more than a few bytes " * 50)
-    with pytest.raises(DependencyError, match="batcher doctor"):
+    with pytest.raises(DependencyError, match=r"store\.db is damaged: .* Restore a copy"):
         ensure_schema(Store(f"sqlite:///{path}"))
 
 

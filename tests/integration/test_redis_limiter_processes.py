@@ -109,7 +109,7 @@ def granted(server: RedisServer, ask: Ask, at_us: int) -> Reply:
         return Reply.from_json(client.eval(TIMED, len(keys), *keys, ask.to_json("p1"), moment), ask.quotas)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     limits=st.tuples(st.integers(1, 200), st.integers(1, 5_000), st.integers(1, 100)),
     steps=st.lists(

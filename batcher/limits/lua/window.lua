@@ -19,10 +19,10 @@ local function open_window(state, log, spec, now, full)
   local w = {name = spec[1], limit = spec[2], span = spec[3], held = spec[4], paced = spec[5] == 1,
              state = state, log = log, booked = 0}
   local kept = redis.call('HMGET', state, w.name .. ':level', w.name .. ':room', w.name .. ':used',
-                          w.name .. ':at', w.name .. ':span')
+                          w.name .. ':at', w.name .. ':span', w.name .. ':held')
   if kept[1] and tonumber(kept[5]) == w.span then
     local refill = math.max(0, now - tonumber(kept[4])) / w.span
-    w.level = math.min(w.held, tonumber(kept[1]) + refill)
+    w.level = math.min(w.held, tonumber(kept[6] or w.held), tonumber(kept[1]) + refill)
     w.room = math.min(1, tonumber(kept[2]) + refill)
     w.used = tonumber(kept[3])
   else
@@ -41,9 +41,23 @@ local function open_window(state, log, spec, now, full)
   return w
 end
 
+local function write_log(w, now)
+  if w.booked == 0 then return end
+  local text = redis.call('LINDEX', w.log, -1)
+  local first, _, share
+  if text then first, _, share = parse_cell(text) end
+  if text and now - first < w.span / CELLS then
+    redis.call('LSET', w.log, -1, string.format('%.6f %.6f %.17g', first, now, share + w.booked))
+  else
+    redis.call('RPUSH', w.log, string.format('%.6f %.6f %.17g', now, now, w.booked))
+  end
+  w.booked = 0
+end
+
 local function log_delay(w, share, now)
   local excess = w.used + math.min(share, 1) - 1
   if excess <= ROUNDING then return 0 end
+  write_log(w, now)
   for _, text in ipairs(redis.call('LRANGE', w.log, 0, -1)) do
     local _, last, part = parse_cell(text)
     excess = excess - part
@@ -81,20 +95,11 @@ local function give_back(w, amount)
 end
 
 local function save(w, now, ttl_s)
-  if w.booked > 0 then
-    local text = redis.call('LINDEX', w.log, -1)
-    local first, last, share
-    if text then first, last, share = parse_cell(text) end
-    if text and now - first < w.span / CELLS then
-      redis.call('LSET', w.log, -1, string.format('%.6f %.6f %.17g', first, now, share + w.booked))
-    else
-      redis.call('RPUSH', w.log, string.format('%.6f %.6f %.17g', now, now, w.booked))
-    end
-  end
+  write_log(w, now)
   redis.call('HSET', w.state, w.name .. ':level', string.format('%.17g', w.level),
              w.name .. ':room', string.format('%.17g', w.room), w.name .. ':used',
              string.format('%.17g', w.used), w.name .. ':at', string.format('%.6f', now),
-             w.name .. ':span', tostring(w.span))
+             w.name .. ':span', string.format('%.17g', w.span), w.name .. ':held', string.format('%.17g', w.held))
   redis.call('EXPIRE', w.log, ttl_s)
 end
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from batcher.errors import DependencyError
+from batcher.errors import ConfigurationError, DependencyError
 from batcher.providers.local.options import LocalOptions, slots_for, usable_cores
 from batcher.providers.local.server import ServerOrder
 
@@ -77,6 +77,7 @@ async def start_server(name: str, path: Path, options: LocalOptions) -> ModelSer
 
     Raises:
         DependencyError: if it does not come up; the message holds its last words.
+        ConfigurationError: if its log cannot be written.
     """
     context = options.contexts.get(name, _DEFAULT_CONTEXT)
     threads = options.threads or usable_cores()
@@ -90,8 +91,7 @@ async def start_server(name: str, path: Path, options: LocalOptions) -> ModelSer
         batch_threads=threads,
         parent_pid=os.getpid(),
     )
-    options.logs_dir.mkdir(parents=True, exist_ok=True)
-    log = options.logs_dir / f"local-{name}.log"
+    log = _log_file(options.logs_dir, name)
     # Forked by this thread, the event loop's, and not by one of a pool: Linux ends the child with the thread
     # that forked it.
     process = await asyncio.create_subprocess_exec(
@@ -111,6 +111,21 @@ async def start_server(name: str, path: Path, options: LocalOptions) -> ModelSer
             f"The model server of {name} did not start: {_last_words(said)}. Its log is {log}"
         ) from None
     return ModelServer(process, port, order.api_key, order.slots, log)
+
+
+def _log_file(folder: Path, name: str) -> Path:
+    """The log in a folder that only this user may enter: servers may log words of documents."""
+    log = folder / f"local-{name}.log"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with log.open("ab"):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"The log {log} cannot be written: {error.strerror}. "
+            "Set BATCHER_HOME to a folder that you can write"
+        ) from error
+    return log
 
 
 async def _port_of(process: asyncio.subprocess.Process, order: ServerOrder) -> int:

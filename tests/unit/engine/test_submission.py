@@ -60,7 +60,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = Store(f"sqlite:///{tmp_path / 'home' / 'batcher.db'}")
+    store = Store(f"sqlite:///{tmp_path / 'batcher.db'}")
     ensure_schema(store)
     return store
 

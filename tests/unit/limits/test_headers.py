@@ -106,6 +106,31 @@ def test_groqs_requests_are_those_of_a_day_and_its_tokens_those_of_a_minute() ->
     assert Dimension.RPM in readings("openai", headers)
 
 
+@pytest.mark.parametrize(
+    ("limit", "remaining", "reset", "told"),
+    [
+        ("14400", "14397", "17.4s", Dimension.RPD),
+        ("1000", "0", "23h59m0s", Dimension.RPD),
+        ("1000", "999", "86.4s", Dimension.RPD),
+        ("60", "58", "1.6s", Dimension.RPM),
+        ("60", "0", "59.2s", Dimension.RPM),
+        ("60", "59", "980ms", None),
+        ("1000", "999", "20ms", None),
+        ("1000", "990", "300s", Dimension.RPD),
+        ("1000", "990", "30s", None),
+    ],
+)
+def test_the_window_of_groqs_requests_shows_in_how_soon_they_refill(
+    limit: str, remaining: str, reset: str, told: Dimension | None
+) -> None:
+    headers = {
+        "x-ratelimit-limit-requests": limit,
+        "x-ratelimit-remaining-requests": remaining,
+        "x-ratelimit-reset-requests": reset,
+    }
+    assert set(readings("groq", headers)) == ({told} if told else set())
+
+
 def test_together_counts_by_the_second() -> None:
     headers = {
         "x-ratelimit-limit": "2",

@@ -68,7 +68,7 @@ def test_limits_may_come_from_a_callable(simulate: Simulate, clock: Clock) -> No
         return [*times, clock.monotonic()]
 
     first, second, third = simulate(main)
-    assert second - first == pytest.approx(60)
+    assert second - first == pytest.approx(60, abs=0.3)
     assert third == second
 
 
@@ -180,7 +180,7 @@ def test_cancelling_a_waiter_gives_up_its_place_and_takes_nothing(simulate: Simu
         assert found.waiting() == {}
         return [clock.monotonic() - start]
 
-    assert simulate(main) == [pytest.approx(60)]
+    assert simulate(main) == [pytest.approx(60, abs=0.3)]
 
 
 def test_cancelling_one_whose_turn_just_came_passes_the_turn_on(simulate: Simulate, clock: Clock) -> None:
@@ -196,7 +196,7 @@ def test_cancelling_one_whose_turn_just_came_passes_the_turn_on(simulate: Simula
         await third
         return clock.monotonic() - start
 
-    assert simulate(main) == pytest.approx(60)
+    assert simulate(main) == pytest.approx(60, abs=0.3)
 
 
 @settings(max_examples=60, deadline=None)
