@@ -74,7 +74,7 @@ class Runtime:
         from batcher.catalog.models import Limits
 
         own = self.settings.models.get(key.partition("#")[0])
-        return None if own is None else Limits(own.rpm, own.tpm, own.rpd, own.concurrency)
+        return None if own is None else Limits(own.rpm, own.tpm, own.rpd, own.concurrency, own.itpm, own.otpm)
 
     def is_usable(self, model: Model) -> bool:
         """Whether the model's provider has a key, or needs none and is set up."""

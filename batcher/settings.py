@@ -69,6 +69,8 @@ class ModelSettings(BaseModel):
     image_tokens: int | None = Field(None, gt=0, description="Most tokens that one image can cost.")
     rpm: int | None = Field(None, gt=0, description="Requests per minute that your account allows.")
     tpm: int | None = Field(None, gt=0, description="Tokens per minute that your account allows.")
+    itpm: int | None = Field(None, gt=0, description="Input tokens per minute, where counted apart.")
+    otpm: int | None = Field(None, gt=0, description="Output tokens per minute, where counted apart.")
     rpd: int | None = Field(None, gt=0, description="Requests per day that your account allows.")
     concurrency: int | None = Field(None, gt=0, description="Calls in flight at most.")
     data: str | None = Field(None, description="Where document text goes, in words.")
@@ -107,7 +109,11 @@ class Settings(BaseSettings):
     max_attempts: int = Field(6, ge=1, le=100, description="Calls for one item at most, per rung.")
     max_elapsed_s: float = Field(3600, gt=0, description="Seconds after which an item is no longer retried.")
     max_file_mb: float = Field(20, gt=0, description="Larger files are rejected, megabytes.")
-    confirm_above_usd: float = Field(1.0, ge=0, description="submit asks before it may spend more than this.")
+    confirm_above_usd: float = Field(
+        1.0,
+        ge=0,
+        description="On a terminal, submit asks before it may spend more than this; in cron it never asks.",
+    )
     tiers: dict[str, list[str]] = Field(
         default_factory=dict, description="[tiers] NAME = [models], first choice first."
     )

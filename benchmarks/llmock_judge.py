@@ -1,7 +1,7 @@
-"""batcher before an independent judge: the PyPI package llmock, which serves vendors' APIs and grades clients.
+"""batcher before an independent judge: the PyPI package llmock serves vendors' APIs and grades their clients.
 
-Its verdict names every call whose Retry-After was ignored, that was retried although no retry could help, more
-than ten times, without backing off, or not at all.
+Its verdict names every call whose Retry-After was ignored, that was retried although no retry could help,
+more than ten times, without backing off, or not at all.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Judgement:
         faults = sum(count for (status, _), count in self.statuses.items() if status != 200)
         return (
             f"{self.seconds:6.1f} s  {self.verdict['attempts']:5} requests  {faults:4} faulty"
-            f"  {self.refused:3} over the limit  items {dict(self.items)}  findings {dict(findings) or 'none'}"
+            f"  {self.refused:3} over the limit"
+            f"  items {dict(self.items)}  findings {dict(findings) or 'none'}"
         )
 
 

@@ -139,12 +139,17 @@ def _model(name: str, table: Table, providers: dict[str, ProviderInfo], data: di
         max_output=most_output,
         abilities=abilities,
         image_tokens=image_tokens,
-        limits=Limits(*(table.get(field) for field in ("rpm", "tpm", "rpd", "concurrency"))),
+        limits=_limits(table, provider.name),
         data=str(table.get("data", where)),
         source=str(table.get("source", "batcher.toml")),
         as_of=_date(name, str(table.get("as_of", ""))),
         extra=_plain(table.get("extra", {})),
     )
+
+
+def _limits(table: Table, provider: str) -> Limits:
+    told = {field: table.get(field) for field in ("rpm", "tpm", "rpd", "concurrency", "itpm", "otpm")}
+    return Limits(**told, charges_output_limit=provider == "openai")
 
 
 def _counts(name: str, table: Table) -> tuple[int, int, int]:

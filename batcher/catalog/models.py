@@ -24,12 +24,19 @@ class Limits:
         tpm: tokens in any 60 seconds, input and output together.
         rpd: requests in any 24 hours.
         concurrency: calls in flight.
+        itpm: input tokens in any 60 seconds, where the vendor counts them apart.
+        otpm: output tokens in any 60 seconds.
+        charges_output_limit: whether a request counts with its output limit against ``tpm``, and not with
+            what was written: OpenAI's rate-limit guide says so of its own API.
     """
 
     rpm: int | None
     tpm: int | None
     rpd: int | None = None
     concurrency: int | None = None
+    itpm: int | None = None
+    otpm: int | None = None
+    charges_output_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

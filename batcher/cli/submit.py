@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=MANY, help="Stop reading after so many documents.")
 @click.option("--refresh", is_flag=True, help="Ask anew, although there are answers.")
 @click.option("--max-cost", metavar="USD", help="This job's own cap, beside the daily one.")
-@click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
+@click.option("--yes", "-y", is_flag=True, help="Ask nothing; nothing is asked without a terminal either.")
 @click.option("--wait/--detach", default=True, help="Run it here and wait (default), or leave it to workers.")
 @click.option(
     "--golden",
@@ -204,8 +204,8 @@ def _confirmed(runtime: Runtime, job: Job, *, yes: bool) -> bool:
         return True
     note(
         f"Price of {price.calls:,} call{'' if price.calls == 1 else 's'}: about "
-        f"{format_usd(price.likely_nusd)}, at most {format_usd(price.worst_nusd)}. "
-        "The caps hold for repairs and retries too."
+        f"{format_usd(price.likely_nusd)}; with a repair and a climb of every answer at most "
+        f"{format_usd(price.worst_nusd)}. The caps hold in any case."
     )
     limit_nusd = usd_to_nusd(str(runtime.settings.confirm_above_usd))
     if yes or price.worst_nusd <= limit_nusd or not can_ask():

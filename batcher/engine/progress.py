@@ -20,7 +20,7 @@ class Progress:
         done: items answered in this run, at a cost or by reuse of a twin's answer.
         failed: dead letters of this run.
         outcomes: settled calls by outcome.
-        last_wait: the latest reason why an item waits, and until when on the loop's clock.
+        last_wait: why the item waits that waits longest, and until when on the loop's clock.
     """
 
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
@@ -49,7 +49,9 @@ class Progress:
 
     def item_waits(self, reason: str, seconds: float) -> None:
         """An item waits before it is tried again."""
-        self.last_wait = (reason, asyncio.get_running_loop().time() + seconds)
+        until = asyncio.get_running_loop().time() + seconds
+        if self.last_wait is None or until > self.last_wait[1]:
+            self.last_wait = (reason, until)
 
     def waiting_reason(self, waits: dict[str, str]) -> str | None:
         """One line that says what the run waits for, or None while calls are on their way.

@@ -32,15 +32,17 @@ class Wait:
 
 
 WAITS = {
-    "rate limit": Wait(r"rate limit: 60 requests/min", rpm=60),
+    "rate limit": Wait(r"gpt-4o-mini: rate limit: 60 requests/min", rpm=60),
     "told to wait": Wait(
-        r"cooling down [1-9] s: openai 429", {"kind": "rate_limited", "retry_after_s": 4.0, "times": None}
+        r"gpt-4o-mini: cooling down [1-9] s: openai 429",
+        {"kind": "rate_limited", "retry_after_s": 4.0, "times": None},
     ),
     "no capacity": Wait(
-        r"no capacity: trying again in \d s", {"status": 503, "headers": {"retry-after": "4"}, "times": None}
+        r"gpt-4o-mini: no capacity: trying again in \d s",
+        {"status": 503, "headers": {"retry-after": "4"}, "times": None},
     ),
     "circuit": Wait(
-        r"circuit open for \d+ s: 8 failures in a row, the last transient \(openai\)",
+        r"gpt-4o-mini: circuit open for \d+ s: 8 failures in a row, the last transient \(openai\)",
         {"kind": "server_500", "times": None},
     ),
     "back-off": Wait(
@@ -49,7 +51,7 @@ WAITS = {
         {"max_attempts": 7},
         documents=1,
     ),
-    "slots": Wait(r"in flight: \d+ of \d+ calls", settings={"concurrency": 2}, latency_s=0.4),
+    "slots": Wait(r"gpt-4o-mini: in flight: \d+ of \d+ calls", settings={"concurrency": 2}, latency_s=0.4),
 }
 
 
