@@ -207,9 +207,13 @@ def find_config(home: Path | str | None = None) -> Path | None:
 
 def unknown_variables() -> list[str]:
     """What to say about ``BATCHER_*`` variables that nothing reads."""
-    known = [_PREFIX + name.upper() for name in Settings.model_fields] + ["BATCHER_CONFIG"]
-    unread = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in known)
-    return [f"The variable {name} is read by nothing{_meant(name, known)}" for name in unread]
+    known = [*(name.upper() for name in Settings.model_fields), "CONFIG"]
+    given = sorted(name.removeprefix(_PREFIX) for name in os.environ if name.startswith(_PREFIX))
+    return [
+        f"The variable {_PREFIX}{name} is read by nothing{_meant(name, known, _PREFIX)}"
+        for name in given
+        if name not in known
+    ]
 
 
 def default_home() -> Path:
@@ -253,6 +257,6 @@ def _fault(fault: ErrorDetails) -> str:
     return f"there is no such setting{_meant(str(name), list(table.model_fields))}"
 
 
-def _meant(name: str, known: Sequence[str]) -> str:
+def _meant(name: str, known: Sequence[str], prefix: str = "") -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {prefix}{close[0]}?" if close else ""

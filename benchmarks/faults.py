@@ -4,8 +4,9 @@
     python benchmarks/faults.py --llmock
 
 The first puts documents through the simulator with a fifth of the calls faulty, kills the worker twice, holds
-both sides' books against each other, and lets ``batcher retry --class`` bring the rest when the faults are gone.
-The second puts documents through llmock's routes and prints its verdict. The exit code is 1 if anything is wrong.
+both sides' books against each other, and lets ``batcher retry --class`` bring the rest when the faults are
+gone. The second puts documents through llmock's routes and prints its verdict. The exit code is 1 if anything
+is wrong.
 """
 
 from __future__ import annotations
@@ -92,9 +93,8 @@ def run_path(path: str, documents: int, share: float, seed: int) -> list[str]:
 
 
 def _show(path: str, books: Books, run: FaultRun, seconds: float) -> None:
-    print(
-        f"{path}: {len(books.items):,} documents in {seconds:.0f} s, {run.killed} kills, {run.resumed} resumed"
-    )
+    ways = f"{run.killed} kills, {run.resumed} times set going again"
+    print(f"{path}: {len(books.items):,} documents in {seconds:.0f} s, {ways}")
     print(f"  {len(books.sent):,} attempts sent, {len(books.bill):,} requests received")
     print(f"  outcomes {dict(books.outcomes().most_common())}")
     print(f"  items {dict(Counter(item.error_class or item.status for item in books.items).most_common())}")

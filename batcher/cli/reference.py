@@ -15,7 +15,9 @@ _INTRODUCTION: Final = """\
 
 <!-- Written by `python -m batcher.cli.docs` from the commands themselves: change them there. -->
 
-`batcher COMMAND --help` says the same. Results go to standard output, everything else to standard error.
+`batcher COMMAND --help` says the same. Results go to standard output, everything else to standard error; the
+report that closes a run counts as its result. With `--json` an error is JSON on standard output too: `error` and
+`exit_code`. On a screen, control characters in names and answers are written out (`\\u001b`); files get them as they are.
 
 | exit code | meaning |
 | --- | --- |
@@ -24,7 +26,7 @@ _INTRODUCTION: Final = """\
 | 2 | the command line names something that does not exist, or does not fit |
 | 3 | a key, a price, a setting or a file that the configuration needs is missing or wrong |
 | 4 | stopped by the budget; the job is paused and can be resumed |
-| 5 | a database, a provider or another dependency is down |
+| 5 | a database, a provider or another dependency is down, or the output cannot be written |
 | 130 | interrupted; the job can be resumed |
 """
 

@@ -141,9 +141,8 @@ def _make_file(file: Path, home: Path | None) -> None:
         if home is not None and file.is_relative_to(home.absolute()):
             for folder in (home, file.parent):
                 folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
-    except FileExistsError:
-        return
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"There is no folder {file.parent} for the store. Make it, or name another with --database"

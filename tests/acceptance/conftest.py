@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -93,6 +94,26 @@ class Cli:
         )  # fmt: skip
         self.started.append(process)
         return process
+
+    def on_terminal(self, words: list[str], typed: bytes) -> tuple[str, int]:
+        """Run a command on a pseudo-terminal, with words typed ahead; returns the screen and the code."""
+        ours, theirs = pty.openpty()
+        env = self.env | {"TERM": "xterm-256color", "COLUMNS": "120"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "batcher", *words],
+            stdin=theirs, stdout=theirs, stderr=theirs, cwd=self.folder, env=env, start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs)
+        os.write(ours, typed)
+        screen = b""
+        try:
+            while part := os.read(ours, 65536):
+                screen += part
+        except OSError:  # the other end was closed
+            pass
+        finally:
+            os.close(ours)
+        return screen.decode().replace("\r\n", "\n"), process.wait(timeout=30)
 
     def documents(self, count: int, *, folder: str = "docs", word: str = "document") -> Path:
         """Write so many small different documents; returns their folder."""

@@ -172,9 +172,11 @@ def test_a_second_ctrl_c_stops_at_once_and_books_what_was_in_flight(cli: Cli, sl
     _read_until(running.stderr, "Stopping")
     running.send_signal(signal.SIGINT)
     started = time.monotonic()
-    running.communicate(timeout=15)
+    out, _ = running.communicate(timeout=15)
     assert time.monotonic() - started < 10
     assert running.returncode == 130
+    assert "Job 1 interrupted" in out
+    assert "batcher resume 1" in out
     slow.configure(latency_s=0.0)
     resumed = cli("resume", "--json").json[0]
     assert resumed["done"] == 10

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -161,5 +165,94 @@ def test_jobs_and_status_as_json(cli: Cli) -> None:
 
 def test_a_broken_store_is_told_in_plain_words(cli: Cli) -> None:
     (cli.home / "batcher.db").write_bytes(b"this is no database, but a text file" * 100)
-    assert "store cannot be used" in cli("jobs", code=5).err
-    assert "store cannot be used" in cli("doctor", code=5).out
+    for said in (cli("jobs", code=5).err, cli("doctor", code=5).out):
+        assert "is damaged: file is not a database. Restore a copy of it, or move the file away" in said
+
+
+def test_a_store_damaged_in_the_middle_is_told_by_every_command(cli: Cli) -> None:
+    cli.documents(40)
+    cli(*SUBMIT)
+    with closing(sqlite3.connect(cli.home / "batcher.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with (cli.home / "batcher.db").open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(8192)
+        file.write(b"\xa5" * (size - 8192))
+    for words in (("jobs",), ("results",), SUBMIT, ("spend",)):
+        said = cli(*words, code=5).err
+        assert "batcher.db is damaged: " in said
+        assert "Restore a copy of it, or move the file away" in said
+    assert "is damaged" in cli("doctor", code=5).out
+
+
+def test_results_on_a_screen_do_not_steer_it_and_files_keep_the_truth(
+    cli: Cli, vendor_server: VendorServer
+) -> None:
+    cli.documents(1)
+    title = "bell\x07 red\x1b[31m c1\x9b31m end"
+    answer = {"title": title, "pages": 3, "author": {"name": "A", "age": 1}, "tags": ["größe"]}
+    vendor_server.configure(answers=[["number", json.dumps(answer)]])
+    cli(*SUBMIT)
+    for form in ("csv", "jsonl"):
+        screen, code = cli.on_terminal(["results", "1", "--format", form], b"")
+        assert code == 0
+        assert "bell\\u0007 red\\u001b[31m c1\\u009b31m end" in screen
+        assert "größe" in screen
+        assert not set(screen) & {"\x07", "\x1b", "\x9b", "\r"}
+    assert cli("results", 1).lines[0]["output"]["title"] == title
+    cli("results", 1, "-o", "out.csv")
+    assert title in (cli.folder / "out.csv").read_text()
+
+
+def test_a_missing_folder_is_named(cli: Cli) -> None:
+    cli.documents(1)
+    cli(*SUBMIT)
+    assert "There is no folder a/b. Make it first" in cli("results", 1, "-o", "a/b/c.csv", code=2).err
+
+
+@pytest.mark.parametrize(
+    "words", [("jobs",), ("results", 1), ("status", "--json"), ("results", "--format", "csv")]
+)
+def test_an_output_that_is_full_is_told_in_one_line(cli: Cli, words: tuple[str | int, ...]) -> None:
+    cli.documents(1)
+    cli(*SUBMIT)
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "batcher", *map(str, words)],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=cli.folder, env=cli.env, check=False,
+        )  # fmt: skip
+    assert process.returncode == 5
+    assert process.stderr.startswith("Error: The output cannot be written: No space left on device.")
+    assert len(process.stderr.splitlines()) == 1
+
+
+def test_an_error_is_json_too_where_json_was_asked_for(cli: Cli) -> None:
+    cli.documents(1)
+    outcome = cli("status", 99, "--json", code=2)
+    assert outcome.json == {"error": outcome.err.removeprefix("Error: ").strip(), "exit_code": 2}
+    outcome = cli(*SUBMIT, "--tier", "gold", "--json", code=2)
+    assert outcome.json["exit_code"] == 2
+    assert "no tier 'gold'" in outcome.json["error"]
+    assert cli("status", "x", "--json", code=2).json["exit_code"] == 2
+
+
+def test_the_store_and_its_folder_are_the_users_own(cli: Cli) -> None:
+    home = cli.folder / "fresh"
+    cli("--home", home, "budget", "set", "--daily", "1")
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert {file.stat().st_mode & 0o777 for file in home.iterdir()} == {0o600}
+
+
+def test_doctor_names_the_host_that_text_goes_to(cli: Cli, vendor_server: VendorServer) -> None:
+    host = vendor_server.openai_url.split("/")[2]
+    said = cli("doctor").out
+    assert f"uses gpt-4o-mini (text goes to {host})" in said
+
+
+def test_a_variable_that_nothing_reads_is_told(cli: Cli) -> None:
+    cli.env["BATCHER_CONCURENCY"] = "3"
+    said = cli("jobs").err
+    assert (
+        "Warning: The variable BATCHER_CONCURENCY is read by nothing; did you mean BATCHER_CONCURRENCY?"
+        in said
+    )

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
-import sys
 
 from tests.support.vendor_server import VendorServer
 
@@ -136,7 +132,7 @@ def test_without_any_key_and_terminal_it_names_the_variables(cli: Cli) -> None:
 def test_without_any_key_a_terminal_is_offered_the_local_tier(cli: Cli) -> None:
     cli.documents(1)
     del cli.env["OPENAI_API_KEY"]
-    screen, code = _on_terminal(cli, ["submit", "docs", "--task", "./cards"], b"n\n")
+    screen, code = cli.on_terminal(["submit", "docs", "--task", "./cards"], b"n\n")
     assert "Use the local tier? [y/N]" in screen
     assert code == 3
 
@@ -144,14 +140,14 @@ def test_without_any_key_a_terminal_is_offered_the_local_tier(cli: Cli) -> None:
 def test_a_terminal_sees_the_bar_the_answers_and_the_question_of_price(cli: Cli) -> None:
     cli.documents(3)
     cli.env["BATCHER_CONFIRM_ABOVE_USD"] = "0.000001"
-    screen, code = _on_terminal(cli, ["submit", "docs", "--task", "./cards"], b"n\n")
+    screen, code = cli.on_terminal(["submit", "docs", "--task", "./cards"], b"n\n")
     assert code == 1
     assert "Go on? [y/N]" in screen
     assert "batcher resume 1" in screen
     assert cli("status", "--json").json["state"] == "paused"
     assert cli("resume").err.strip() == "There is nothing to resume."
 
-    screen, code = _on_terminal(cli, ["submit", "docs", "--task", "./cards"], b"y\n")
+    screen, code = cli.on_terminal(["submit", "docs", "--task", "./cards"], b"y\n")
     assert code == 0
     assert "Taking up job 1" in screen
     assert "documents/s" in screen
@@ -159,22 +155,98 @@ def test_a_terminal_sees_the_bar_the_answers_and_the_question_of_price(cli: Cli)
     assert "  author: name: " in screen
 
 
-def _on_terminal(cli: Cli, words: list[str], typed: bytes) -> tuple[str, int]:
-    """Run a command on a pseudo-terminal, with words typed ahead; returns the screen and the code."""
-    ours, theirs = pty.openpty()
-    env = cli.env | {"TERM": "xterm-256color", "COLUMNS": "120"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "batcher", *words],
-        stdin=theirs, stdout=theirs, stderr=theirs, cwd=cli.folder, env=env, start_new_session=True,
-    )  # fmt: skip
-    os.close(theirs)
-    os.write(ours, typed)
-    screen = b""
-    try:
-        while part := os.read(ours, 65536):
-            screen += part
-    except OSError:  # the other end was closed
-        pass
-    finally:
-        os.close(ours)
-    return screen.decode().replace("\r\n", "\n"), process.wait(timeout=30)
+def test_golden_rows_that_can_measure_nothing_are_told_before_the_price(cli: Cli) -> None:
+    cli.documents(2)
+    rows = [
+        {"file": "docs/001.txt", "expected": {"title": "River"}},
+        {"file": "docs/002.txt", "expected": {"titel": "Bridge"}},
+        {"id": "nowhere", "expected": {"title": "Bridge"}},
+    ]
+    (cli.folder / "golden.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    said = cli("submit", "docs", "--task", "./cards", "--golden", "golden.jsonl").err
+    assert "1 of 3 golden rows can never be met by an answer: line 2: the answer has no field 'titel'" in said
+    assert "did you mean 'title'?" in said
+    assert "1 of 3 golden rows matched no document that could be read: nowhere (line 3)" in said
+    assert said.index("golden rows matched") < said.index("Price of")
+
+
+def test_names_of_files_do_not_steer_the_terminal(cli: Cli, vendor_server: VendorServer) -> None:
+    folder = cli.documents(1)
+    (folder / "esc\x1b[31mred\nline.txt").write_text("This is another text about rivers.")
+    (folder / "zz\x1b[2J.txt").write_text("")
+    vendor_server.add_fault(status=400, contains="another text", times=None)
+    answer = {"title": "a\x1b[5mb", "pages": 3, "author": {"name": "A", "age": 1}, "tags": []}
+    vendor_server.configure(answers=[["number", json.dumps(answer)]])
+    screen, code = cli.on_terminal(["submit", "docs", "--task", "./cards"], b"")
+    assert code == 1
+    for name in ("docs/esc\\u001b[31mred\\nline.txt: bad_request: ", "docs/zz\\u001b[2J.txt: empty: "):
+        assert name in screen
+    vendor_server.clear_faults()
+    vendor_server.configure(answers=[["text", json.dumps(answer)]])
+    screen += cli.on_terminal(["retry", "1"], b"")[0]
+    screen += cli.on_terminal(["submit", "docs", "--task", "./cards"], b"")[0]
+    assert "\ndocs/esc\\u001b[31mred\\nline.txt\n" in screen
+    assert not {"\x1b[31m", "\x1b[5m", "\x1b[2J"} & set(_sequences(screen))
+    sources = [line["source"] for line in cli("results", 1).lines]
+    assert "docs/esc\x1b[31mred\nline.txt" in sources
+
+
+def _sequences(screen: str) -> list[str]:
+    import re
+
+    return re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]", screen)
+
+
+def test_status_shows_what_failed_and_why_and_where_all_of_it_stands(
+    cli: Cli, vendor_server: VendorServer
+) -> None:
+    folder = cli.documents(3)
+    for name in "abc":
+        (folder / f"{name}.txt").write_text("")
+    body = {"error": {"message": "this vendor dislikes 2", "type": "invalid_request_error"}}
+    vendor_server.add_fault(status=400, body=body, contains="number 2 ", times=None)
+    cli("submit", "docs", "--task", "./cards", code=1)
+    said = cli("status", 1).out
+    assert "    docs/002.txt: bad_request: " in said
+    assert "this vendor dislikes 2" in said
+    assert said.count("txt: empty: ") == 2
+    assert "Next: batcher results 1 -o results.jsonl   (with the reason of everything that failed" in said
+    examples = cli("status", 1, "--json").json["examples"]
+    assert [found["source"] for found in examples["bad_request"]] == ["docs/002.txt"]
+    assert [found["source"] for found in examples["empty"]] == ["docs/a.txt", "docs/b.txt"]
+
+
+def test_where_everything_was_rejected_the_results_come_next(cli: Cli) -> None:
+    folder = cli.documents(0)
+    (folder / "a.txt").write_text("")
+    said = cli("submit", "docs", "--task", "./cards", code=1).out
+    assert "Next: batcher results 1 -o results.jsonl" in said
+
+
+def test_no_answer_to_a_question_is_an_interruption_that_resumes_only_what_there_is(cli: Cli) -> None:
+    cli.documents(1)
+    cli.env["BATCHER_CONFIRM_ABOVE_USD"] = "0.000001"
+    screen, code = cli.on_terminal(["submit", "docs", "--task", "./cards"], b"\x04")
+    assert code == 130
+    assert "batcher resume 1" in screen
+    assert cli("status", "--json").json["state"] == "paused"
+    del cli.env["OPENAI_API_KEY"]
+    screen, code = cli.on_terminal(["submit", "docs", "--task", "./cards", "--limit", "1"], b"\x04")
+    assert code == 130
+    assert "Interrupted." in screen
+    assert "resume" not in screen
+
+
+def test_an_interruption_within_a_task_has_nothing_to_resume(cli: Cli) -> None:
+    cli.documents(1)
+    (cli.folder / "stop.py").write_text("raise KeyboardInterrupt")
+    outcome = cli("submit", "docs", "--task", "./stop.py", code=130)
+    assert outcome.err.strip() == "Interrupted."
+
+
+def test_a_home_that_cannot_be_written_is_told_plainly(cli: Cli) -> None:
+    cli.documents(1)
+    (cli.home / "models").write_text("a file where the folder should be")
+    outcome = cli("submit", "docs", "--task", "./cards", "--tier", "local", "--yes", code=3)
+    assert "Weights cannot be kept in" in outcome.err
+    assert "inside batcher" not in outcome.err

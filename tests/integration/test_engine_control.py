@@ -75,6 +75,20 @@ def test_a_jobs_own_cap_holds(runtime: Runtime, vendor_server: VendorServer) -> 
     assert job_of(runtime, job.id).resume_at is None
 
 
+def test_a_cap_that_other_jobs_have_reserved_may_come_free_today(runtime: Runtime) -> None:
+    job = make_job(runtime, ONE)
+    with runtime.store.write() as connection:
+        runtime.ledger.set_daily_cap(connection, 10**9)
+        today = Account("day", runtime.ledger.today(connection))
+        assert runtime.ledger.reserve(connection, [today], 10**9) is None
+    assert run(runtime, job.id) is Ending.BUDGET
+    paused = job_of(runtime, job.id)
+    assert paused.reason is not None
+    assert "$1.00 reserved" in paused.reason
+    assert paused.reason.endswith("Other jobs hold what is reserved: resume when they have ended")
+    assert paused.resume_at is None
+
+
 def test_a_repair_that_the_budget_does_not_admit_is_not_tried_again_today(
     tmp_path: Path, vendor_server: VendorServer
 ) -> None:

@@ -38,7 +38,7 @@ def test_amounts_are_rounded_up(usd: str | int, nusd: int) -> None:
     assert usd_to_nusd(usd) == nusd
 
 
-@pytest.mark.parametrize("usd", ["", "five", "-1", "NaN", "Infinity", "1,50"])
+@pytest.mark.parametrize("usd", ["", "five", "-1", "NaN", "Infinity", "1,50", "1e"])
 def test_what_is_no_amount_is_refused(usd: str) -> None:
     with pytest.raises(UsageError, match=r"Write it like 5\.00"):
         usd_to_nusd(usd)
@@ -51,11 +51,30 @@ def test_what_is_no_amount_is_refused(usd: str) -> None:
         (5_000_000_000, "$5.00"),
         (1_234_560_000_000, "$1,234.56"),
         (28_100, "$0.0000281"),
+        (5_714_400, "$0.005714"),
+        (214_285_600, "$0.2143"),
+        (220_000_000, "$0.22"),
+        (500_000_000, "$0.50"),
+        (999_990_000, "$1.00"),
+        (-5_714_400, "$-0.005714"),
         (1, "$0.000000001"),
     ],
 )
 def test_amounts_for_people(nusd: int, text: str) -> None:
     assert format_usd(nusd) == text
+
+
+@pytest.mark.parametrize("usd", ["1000000000.01", "1e30", "1e999999999"])
+def test_what_no_database_could_book_is_refused(usd: str) -> None:
+    with pytest.raises(UsageError, match=r"The most is 1,000,000,000"):
+        usd_to_nusd(usd)
+
+
+@given(st.integers(1, 10**18))
+def test_an_amount_for_people_is_true_to_four_digits(nusd: int) -> None:
+    shown = Decimal(format_usd(nusd).removeprefix("$").replace(",", ""))
+    exact = nusd_to_usd(nusd)
+    assert abs(shown - exact) <= (Decimal("0.005") if exact >= 1 else exact * Decimal("0.0005"))
 
 
 def test_fields_worked_figure() -> None:

@@ -159,7 +159,7 @@ def test_a_new_price_drops_the_discounts_of_the_old_one() -> None:
 
 def test_limits_of_ones_own_leave_the_price_alone(built_in: Catalog) -> None:
     model = with_models(**{"gpt-4o": {"rpm": 10_000, "concurrency": 9}}).model("gpt-4o")
-    assert model.limits == Limits(rpm=10_000, tpm=30_000, concurrency=9)
+    assert model.limits == Limits(rpm=10_000, tpm=30_000, concurrency=9, charges_output_limit=True)
     assert model.prices == built_in.model("gpt-4o").prices
     assert model.source == built_in.model("gpt-4o").source
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from batcher.cli.display import PlainDisplay, Snapshot
-from batcher.cli.output import duration, echo_table, usd
+from batcher.cli.output import duration, echo_json, echo_table, usd, visible, visible_line
 
 SNAPSHOT = Snapshot(
     title="job 7",
@@ -67,3 +68,18 @@ def test_money_as_json_keeps_nano_digits() -> None:
 def test_tables_align(capsys: pytest.CaptureFixture[str]) -> None:
     echo_table([("A", "N"), ("long", "1"), ("x", "100")], right=(1,))
     assert capsys.readouterr().out == "A       N\nlong    1\nx     100\n"
+
+
+def test_what_others_wrote_does_not_steer_the_terminal() -> None:
+    assert visible("a\x1b[31mb\x07c\x9b\r\n\u202ed\udcff größe 🙂") == (
+        "a\\u001b[31mb\\u0007c\\u009b\\u000d\n\\u202ed\\udcff größe 🙂"
+    )
+    assert visible_line("two\nlines\there") == "two\\nlines\\there"
+
+
+def test_json_means_the_same_after_it_was_made_visible(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"name": "a\x1b\x7f\x9b\u2028\u202e\tb\nc"}
+    echo_json(value)
+    said = capsys.readouterr().out
+    assert json.loads(said) == value
+    assert not set(said) & {"\x1b", "\x7f", "\x9b", "\u2028", "\u202e"}

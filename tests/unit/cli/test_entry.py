@@ -56,7 +56,7 @@ def test_own_errors_are_one_line_with_their_code(
 
 def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = _run(KeyboardInterrupt(), capsys)
-    assert (code, said) == (130, "Interrupted.\n")
+    assert (code, said.strip()) == (130, "Interrupted.")
 
 
 def test_an_unexpected_error_is_a_line_and_a_log_without_keys(
@@ -72,6 +72,7 @@ def test_an_unexpected_error_is_a_line_and_a_log_without_keys(
     assert "second line" in log
     assert KEY not in log
     assert "[key]" in log
+    assert (home / "batcher.log").stat().st_mode & 0o777 == 0o600
 
 
 def test_verbose_shows_the_traceback_without_keys(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,10 +88,18 @@ def test_a_home_that_cannot_be_written_does_not_hide_the_error(
     import tempfile
 
     home.write_text("a file where the folder should be")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     code, said = _run(RuntimeError("oops"), capsys)
     assert code == 1
-    assert str(tmp_path / "temporary" / "batcher.log") in said
+    [log] = temporary.iterdir()
+    assert log.name != "batcher.log"
+    assert str(log) in said
+    assert log.stat().st_mode & 0o777 == 0o600
+    temporary.chmod(0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "away"))
+    assert "batcher -v" in _run(RuntimeError("oops"), capsys)[1]
 
 
 def test_a_broken_catalogue_does_not_let_keys_out(monkeypatch: pytest.MonkeyPatch) -> None:

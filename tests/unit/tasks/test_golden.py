@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from batcher.errors import TaskError
-from batcher.tasks.golden import Golden, load_golden
+from batcher.tasks.golden import Golden, load_golden, unfit_answers
 
 
 def _golden(folder: Path, *rows: dict[str, Any]) -> Golden:
@@ -143,3 +143,49 @@ def test_a_line_separator_within_a_text_is_no_new_line(tmp_path: Path) -> None:
     path = tmp_path / "golden.jsonl"
     path.write_text('\ufeff{"text": "a\u2028b\x85c", "label": "x"}\r\n', encoding="utf-8")
     assert load_golden(path).rows[0].text == "a\u2028b\x85c"
+
+
+def test_rows_that_no_source_has_found_are_known(tmp_path: Path) -> None:
+    golden = _golden(
+        tmp_path,
+        {"id": "loan-01", "file": "docs/loan-01.txt", "fields": {"City": ["Frederick"]}},
+        {"id": "twin", "file": "docs/loan-01.txt", "fields": {"City": ["Frederick"]}},
+        {"id": "typo", "label": "x"},
+        {"file": "docs/loan-02.txt", "fields": {"City": ["Marquette"]}},
+    )
+    assert len(golden.unmatched()) == 4
+    golden.lookup("docs/loan-01.txt")
+    golden.lookup("docs/loan-03.txt")
+    assert [row.line for row in golden.unmatched()] == [3, 4]
+
+
+LABELS = {
+    "type": "object",
+    "properties": {"label": {"enum": ["billing", "delivery"]}, "tags": {"items": {"enum": ["a", "b"]}}},
+    "additionalProperties": False,
+}
+CITY = {"type": "object", "properties": {"City": {"type": "string"}, "Sum": {"type": "number"}}}
+
+
+@pytest.mark.parametrize(
+    ("row", "schema", "fault"),
+    [
+        ({"label": "billing"}, LABELS, ""),
+        ({"fields": {"label": ["delivery"], "tags": ["a", "b"]}}, LABELS, ""),
+        ({"label": "biling"}, LABELS, "'biling' is none of the values of label (did you mean 'billing'?)"),
+        ({"label": "Billing"}, LABELS, "'Billing' is none of the values of label (did you mean 'billing'?)"),
+        ({"fields": {"tags": ["a", "z"]}}, LABELS, "'z' is none of the values of tags"),
+        (
+            {"expected": {"lable": "billing"}},
+            LABELS,
+            "the answer has no field 'lable' (did you mean 'label'?)",
+        ),
+        ({"expected": "billing"}, LABELS, "the answer is an object with label, tags"),
+        ({"fields": {"City": ["Marquette"], "Sum": ["$1,200"], "More": 1}}, CITY, ""),
+    ],
+)
+def test_answers_that_nothing_can_equal_are_named(
+    tmp_path: Path, row: dict[str, Any], schema: dict[str, Any], fault: str
+) -> None:
+    found = unfit_answers(_golden(tmp_path, {"id": 1} | row), schema)
+    assert found == ([f"line 1: {fault}"] if fault else [])
