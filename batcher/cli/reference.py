@@ -16,8 +16,9 @@ _INTRODUCTION: Final = """\
 <!-- Written by `python -m batcher.cli.docs` from the commands themselves: change them there. -->
 
 `batcher COMMAND --help` says the same. Results go to standard output, everything else to standard error; the
-report that closes a run counts as its result. With `--json` an error is JSON on standard output too: `error` and
-`exit_code`. On a screen, control characters in names and answers are written out (`\\u001b`); files get them as they are.
+report that closes a run counts as its result. With `--json` an error is JSON on standard output too: `error`
+and `exit_code`. On a screen, control characters in names and answers are written out (`\\u001b`); files get
+them as they are.
 
 | exit code | meaning |
 | --- | --- |

@@ -327,8 +327,8 @@ class SharedLane:
         return IDLE_S if self._stock_count or any(self._settled) else HEARTBEAT_S
 
     def _handful_s(self) -> float:
-        """How long to let permits gather; 0 where one alone takes longer."""
-        handful_s = min(POLL_S * self.alive, LONGEST_POLL_S) * random.uniform(0.9, 1.1)
+        """How long to let permits gather: not always the same, or who asks just after another gets little."""
+        handful_s = min(POLL_S * self.alive, LONGEST_POLL_S) * random.uniform(0.5, 1.5)
         charge = self._queue[0].charge
         for index, quota in zip(self._tight, self._in_force.values(), strict=True):
             if quota.span_s <= MINUTE_S and charge[index] > handful_s * quota.per_s:

@@ -80,7 +80,7 @@ def test_killed_at_twenty_random_moments_every_item_ends_once(
 
 
 def _one_group() -> int:
-    """Answers that arrived and were not committed yet: at most one group, which is at most what was in flight."""
+    """Answers that had arrived and were not committed yet: one group, at most what was in flight."""
     return CONCURRENCY
 
 

@@ -14,7 +14,7 @@ def main(home: Path, job_ids: list[int]) -> None:
     """Run the jobs as ``batcher resume`` would."""
     runtime = Runtime(load_settings(home / "batcher.toml", home=home, env_file=home / "keys.env"))
     ending = run_inline(runtime.engine, runtime.aclose, job_ids)
-    print(ending, flush=True)
+    sys.stdout.write(f"{ending}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The manual: every link leads somewhere, every option that the README shows exists, its two lines are whole."""
+"""The manual: links lead somewhere, shown commands exist, the two lines are whole."""
 
 from __future__ import annotations
 
