@@ -107,7 +107,9 @@ class Settings(BaseSettings):
     )
     call_timeout_s: float = Field(120, gt=0, description="Wall-clock limit of one call, seconds.")
     max_attempts: int = Field(6, ge=1, le=100, description="Calls for one item at most, per rung.")
-    max_elapsed_s: float = Field(3600, gt=0, description="Seconds after which an item is no longer retried.")
+    max_elapsed_s: float = Field(
+        3600, gt=0, description="Seconds of calls and back-off after which an item is given up."
+    )
     max_file_mb: float = Field(20, gt=0, description="Larger files are rejected, megabytes.")
     confirm_above_usd: float = Field(
         1.0,

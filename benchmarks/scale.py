@@ -82,7 +82,14 @@ def time_queries(runtime: Any, job_id: int) -> dict[str, float]:
     from batcher.engine.leasing import Chunk, Leaser
     from batcher.store.jobs import count_items
 
-    lanes = LaneFactory(runtime.catalog, runtime.provider, runtime.is_usable, runtime.find_task, timeout_s=1)
+    lanes = LaneFactory(
+        runtime.catalog,
+        runtime.provider,
+        runtime.account,
+        runtime.is_usable,
+        runtime.find_task,
+        timeout_s=1,
+    )
     leaser = Leaser(runtime.store, runtime.ledger, lanes.lane, lease_s=3_600)
 
     def lease() -> None:

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from batcher.tasks.definition import Task
 
 IDENTICAL_ERRORS_LIMIT: Final = 3
-"""The same request error this many times in a row on one lane stops the lane."""
+"""The same request error this many times in a row on a lane that has had no success stops the lane."""
+
+IDENTICAL_ERRORS_LIMIT_AFTER_SUCCESS: Final = 10
+"""And on one whose requests have worked: then it is the documents that differ, and three in a row come by
+chance (at 8 % of such answers, within a hundred documents)."""
 
 
 @dataclass(eq=False)
@@ -42,6 +46,7 @@ class Lane:
     dead: dict[str, str] = field(default_factory=dict)
     _last_error: str = field(default="", repr=False)
     _repeated: int = 0
+    _has_worked: bool = False
 
     @property
     def first(self) -> Binding:
@@ -66,14 +71,16 @@ class Lane:
         return above[0] if above else None
 
     def note_request_error(self, error: str) -> bool:
-        """Count a request error; whether it is the same one for the third time in a row."""
+        """Count a request error; whether it came so often in a row that the lane must stop."""
         self._repeated = self._repeated + 1 if error == self._last_error else 1
         self._last_error = error
-        return self._repeated >= IDENTICAL_ERRORS_LIMIT
+        limit = IDENTICAL_ERRORS_LIMIT_AFTER_SUCCESS if self._has_worked else IDENTICAL_ERRORS_LIMIT
+        return self._repeated >= limit
 
     def note_success(self) -> None:
         """Forget earlier request errors."""
         self._repeated = 0
+        self._has_worked = True
 
 
 class LaneFactory:
