@@ -12,7 +12,9 @@ from batcher.limits.quotas import DIMENSIONS, MINUTE_S, Charge, Dimension, Quota
 from batcher.limits.window import DRAIN_TOLERANCE_S, held_share, kept_span_s
 
 LOST_AFTER_S: Final = 10.0
-"""A process that has not asked for so long is taken for dead. One that holds anything asks every 2 s."""
+"""The calls of a process that has not asked for so long are over: while it has any, it asks every 2 s."""
+FORGOTTEN_AFTER_S: Final = 60.0
+"""One that was silent for so long has no part of the limits when the store is lost."""
 
 Spec = tuple[str, int, float, float, int]
 
@@ -31,7 +33,7 @@ class Ask:
         in_flight: calls under way in this process.
         concurrency: the most in all processes; 0 for no limit.
         resumed: the limit was in use until now, though the store does not know it.
-        leaving: this process wants nothing more for now.
+        leaving: this process is closing.
     """
 
     quotas: Mapping[Dimension, Quota]
@@ -61,6 +63,7 @@ class Ask:
                 "resumed": int(self.resumed),
                 "leaving": int(self.leaving),
                 "lost_after_s": LOST_AFTER_S,
+                "forgotten_after_s": FORGOTTEN_AFTER_S,
                 "ttl_s": time_to_live_s(self.quotas),
             }
         )
@@ -78,7 +81,7 @@ class Reply:
         spare: how many spare permits are handed out.
         wait_s: seconds until the next of the queue may go, at best.
         why: what the next waits for: a dimension's name, ``cool``, ``in flight``, or "".
-        alive: processes that use the key, this one included.
+        alive: processes that used the key in the last minute, this one included.
         cool_s: seconds for which nothing is admitted.
         cool_reason: why.
         observed: limits that this process did not know; if there are any, nothing else was done.

@@ -258,14 +258,14 @@ class SharedLane:
         while True:
             if self._demand.is_idle(_now()):
                 self._give_back_stock()
-            ask = self._ask(leaving=self._is_at_rest())
+            ask = self._ask()
             turns = list(islice(self._queue, len(ask.queue)))
             self._settled = list(_NOTHING)
             self._wake.clear()
             self._asked_at = _now()
             reply = await self._grantor.grant(self.key, ask)
             pause_s = self._apply(ask, turns, reply)
-            if ask.leaving and self._is_at_rest():
+            if self._is_at_rest() and not ask.in_flight:
                 self._keeper = None
                 return
             if pause_s > 0:
@@ -276,7 +276,7 @@ class SharedLane:
             self._demand.is_idle(_now())
         )
 
-    def _ask(self, *, leaving: bool) -> Ask:
+    def _ask(self, *, leaving: bool = False) -> Ask:
         now = _now()
         is_cooling = now < self._cool_until
         wanted = self._demand.wanted(self._stock_count, now)
@@ -324,7 +324,7 @@ class SharedLane:
             return min(max(wait_s, self._handful_s()), LONGEST_WAIT_S)
         if self._queue:
             return 0.0 if reply.admitted or not ask.queue else POLL_S
-        return IDLE_S if self._stock_count or any(self._settled) else HEARTBEAT_S
+        return HEARTBEAT_S if self._in_flight and not self._stock_count else IDLE_S
 
     def _handful_s(self) -> float:
         """How long to let permits gather: not always the same, or who asks just after another gets little."""

@@ -11,11 +11,12 @@ local known = redis.call('HGETALL', KEYS[2])
 for i = 1, #known, 2 do
   if known[i] ~= ask.process then
     local seen, in_flight = known[i + 1]:match('(%S+) (%S+)')
-    if now - tonumber(seen) > ask.lost_after_s then
+    local silent_s = now - tonumber(seen)
+    if silent_s > ask.forgotten_after_s then
       redis.call('HDEL', KEYS[2], known[i])
     else
       alive = alive + 1
-      others_in_flight = others_in_flight + tonumber(in_flight)
+      if silent_s <= ask.lost_after_s then others_in_flight = others_in_flight + tonumber(in_flight) end
     end
   end
 end
