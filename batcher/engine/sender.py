@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from batcher.domain import Image, Usage
 from batcher.engine.binding import Binding
@@ -14,7 +14,7 @@ from batcher.engine.call import Call, Fault, Valid, fault_of_error, not_sent, re
 from batcher.engine.lane import Lane
 from batcher.engine.policy import RetryLimits
 from batcher.engine.traffic import Traffic
-from batcher.engine.writer import Mark, Writer
+from batcher.engine.writer import BudgetExhaustedError, LeaseLostError, Mark, Writer
 from batcher.limits.base import Permit
 from batcher.providers.base import ProviderError
 from batcher.store.attempts import SEQUENCE_BITS
@@ -45,6 +45,9 @@ class LaneStoppedError(Exception):
 
 class ModelStoppedError(Exception):
     """The model that was picked takes no more calls; another one of the lane may."""
+
+
+_NOTHING_SENT: Final = (LaneStoppedError, ModelStoppedError, LeaseLostError, BudgetExhaustedError)
 
 
 class Observer(Protocol):
@@ -114,16 +117,23 @@ class Sender:
         mark = self._mark(call, size)
         traffic = self._services.traffic
         async with traffic.admitted(call.binding, size // _BYTES_PER_TOKEN, call.output_tokens) as permit:
-            self._check_that_it_may_go_on(call.binding)
-            self.calls_in_flight += 1
             try:
-                await self._services.writer.mark(mark)
-                async with traffic.on_the_wire(call.binding):
-                    outcome = await self._send_unless_stopped(call, mark)
-            finally:
-                self.calls_in_flight -= 1
+                outcome = await self._mark_and_send(call, mark)
+            except _NOTHING_SENT:
+                permit.give_back()
+                raise
             self._learn(call.binding, outcome, permit)
         return outcome
+
+    async def _mark_and_send(self, call: Call, mark: Mark) -> Valid | Fault:
+        self._check_that_it_may_go_on(call.binding)
+        self.calls_in_flight += 1
+        try:
+            await self._services.writer.mark(mark)
+            async with self._services.traffic.on_the_wire(call.binding):
+                return await self._send_unless_stopped(call, mark)
+        finally:
+            self.calls_in_flight -= 1
 
     async def _send_unless_stopped(self, call: Call, mark: Mark) -> Valid | Fault:
         try:
