@@ -149,7 +149,7 @@ class Engine:
             self._changed.clear()
             if self._fault is not None or self._stopping:
                 return Ending.STOPPED
-            if len(self._running) >= self._options.concurrency * 9 // 8 + self._options.chunk_items:
+            if len(self._running) >= self._options.concurrency * 5 // 4 + self._options.chunk_items:
                 await self._changed.wait()
                 continue
             idle = not self._running

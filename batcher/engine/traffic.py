@@ -21,7 +21,7 @@ _LOOK_AGAIN_S = 1.0
 class Traffic:
     """Rate limits, slots and circuits of a process, over all lanes.
 
-    A call takes a slot, then a permit, then waits for the wire. An eighth more slots than may be on the wire
+    A call takes a slot, then a permit, then waits for the wire. A quarter more slots than may be on the wire
     are given, because a slot that stands empty while the next call's mark is being committed costs a tenth of
     the rate (measured at 200 in flight).
 
@@ -40,7 +40,7 @@ class Traffic:
         self._slots = AdaptiveConcurrency(
             lambda key: _with_room_ahead(self._ceilings.get(key, concurrency)),
             clock,
-            start=max(2, concurrency // 2),
+            start=_with_room_ahead(concurrency),
             waits_elsewhere=limiter.waits,
         )
         self._all_wires = asyncio.Semaphore(concurrency)
@@ -111,4 +111,4 @@ class Traffic:
 
 
 def _with_room_ahead(on_the_wire: int) -> int:
-    return on_the_wire + max(1, on_the_wire // 8)
+    return on_the_wire + max(1, on_the_wire // 4)
