@@ -104,7 +104,7 @@ def test_a_worker_that_slept_through_its_lease_begins_no_call_and_its_late_answe
     runtime: Runtime, vendor_server: VendorServer, tmp_path: Path
 ) -> None:
     config = tmp_path / "home" / "batcher.toml"
-    config.write_text(f"lease_s = 1.5\n{config.read_text()}")
+    config.write_text(f"lease_s = 6\n{config.read_text()}")
     vendor_server.configure(latency_s=0.6)
     job = make_job(runtime, {f"d{number}": f"text number {number}" for number in range(40)})
     sleeper = start(tmp_path / "home", job.id)
@@ -116,7 +116,13 @@ def test_a_worker_that_slept_through_its_lease_begins_no_call_and_its_late_answe
     ):  # the lease must really run out: it is on the database's clock
         time.sleep(0.1)
     other = start(tmp_path / "home", job.id)
-    output, _ = other.communicate(timeout=60)
+    try:
+        output, _ = other.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        for child in (other, sleeper):
+            child.kill()
+            child.communicate()
+        raise
     assert output.strip() == "idle"
     assert item_statuses(runtime, job.id) == {"done": 40}
     marked = {row.id for row in rows(runtime, "attempts")}
