@@ -190,7 +190,9 @@ class Engine:
             await runner.run()
             self._count(runner)
         except LeaseLostError:
-            pass
+            # It may only have been late, and renewed since: then nobody else would take the item up again. If
+            # another worker has it, the lease's number keeps this from touching it.
+            self._writer.change(runner.given_back())
         except BudgetExhaustedError as error:
             # Not before tomorrow: a follow-up call that today's budget does not admit would come too late for
             # the answer that it follows, and the item would be paid for again.

@@ -14,6 +14,7 @@ from batcher.domain import JobState
 from batcher.engine.engine import Ending
 from batcher.engine.lane import LaneFactory
 from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
+from batcher.engine.writer import Mark
 from batcher.runtime import Runtime
 from batcher.store.jobs import set_state
 from batcher.store.tables import leases
@@ -145,3 +146,33 @@ def test_an_answer_that_comes_after_the_lease_was_lost_is_booked_and_used(
     assert spent(runtime) == bill_nusd(vendor_server)
     assert reserved(runtime) == 0
     assert rows(runtime, "items")[0].result_id == first.id
+
+
+def test_an_item_whose_lease_was_only_late_is_taken_up_again(
+    runtime: Runtime, vendor_server: VendorServer
+) -> None:
+    """Past its time when a call asks for leave, renewed afterwards: the item must not stay leased."""
+    job = make_job(runtime, {"only": "text"})
+    expired: list[bool] = []
+
+    async def main() -> Ending:
+        engine = runtime.engine()
+        mark = engine._writer.mark
+
+        async def mark_late(asked: Mark) -> None:
+            if not expired:
+                expired.append(True)
+                with runtime.store.write() as connection:
+                    connection.execute(update(leases).values(expires_at=1.0))
+            await mark(asked)
+
+        engine._writer.mark = mark_late  # type: ignore[method-assign]
+        ending = await engine.run([job.id])
+        await runtime.aclose()
+        return ending
+
+    assert asyncio.run(main()) is Ending.IDLE
+    assert expired
+    assert item_statuses(runtime, job.id) == {"done": 1}
+    assert len(vendor_server.bill) == 1
+    assert reserved(runtime) == 0
