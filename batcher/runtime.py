@@ -84,6 +84,7 @@ class Runtime:
     def provider(self, name: str) -> Provider:
         """The pooled client of a provider; made once per process."""
         if name not in self._providers:
+            from batcher.dispatch.collector import collect_rarely
             from batcher.providers.factory import build_provider
 
             info = self.catalog.providers[name]
@@ -94,6 +95,7 @@ class Runtime:
                 max_connections=self.settings.concurrency,
                 local=self._local_options() if info.kind == "local" else None,
             )
+            collect_rarely()
         return self._providers[name]
 
     def account(self, provider: str) -> str:
