@@ -67,6 +67,30 @@ class HttpClient(Protocol):
         ...
 
 
+class RepeatedRequests:
+    """An SDK's HTTP client that merges headers and parses the URL once per endpoint, not once per call."""
+
+    def __init__(self, http_client: HttpClient) -> None:
+        self._http = http_client
+        self._templates: dict[tuple[str, str], Any] = {}
+
+    def build_request(
+        self, method: str, url: str, *, content: bytes | None = None, headers: Any = None
+    ) -> Any:
+        """A request like the first one to this URL, with its own content."""
+        template = self._templates.get((method, url))
+        if template is None:
+            template = self._templates[method, url] = self._http.build_request(method, url, headers=headers)
+            template.headers.pop("content-length", None)
+        return type(template)(
+            method, template.url, headers=template.headers, content=content, extensions=template.extensions
+        )
+
+    async def send(self, request: Any) -> Any:
+        """Send it and read the whole answer."""
+        return await self._http.send(request)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A successful answer: its JSON object, lower-case headers, and the vendor's id of the call."""
@@ -89,7 +113,7 @@ class SdkProvider:
         secrets: tuple[str, ...] = (),
     ) -> None:
         self._client = client
-        self._http = http_client
+        self._http: HttpClient = RepeatedRequests(http_client)
         base_url = str(client.base_url).rstrip("/")
         self._chat_url = base_url + chat_path
         self._models_url = base_url + models_path
