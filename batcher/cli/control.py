@@ -172,7 +172,7 @@ def _set_going(runtime: Runtime, job: Job) -> None:
 
 
 def _image_tier(runtime: Runtime, job: Job) -> str | None:
-    from batcher.engine.submission import find_image_tier
+    from batcher.planning.order import find_image_tier
 
     return find_image_tier(runtime.catalog, job.ladder or (job.tier,), job.pinned_model, runtime.is_usable)
 

@@ -138,7 +138,7 @@ def _is_used(runtime: Runtime, provider: str) -> bool:
 
 
 def _tier(runtime: Runtime, tier: str, unreachable: set[str]) -> Finding:
-    from batcher.engine.lane import pick_model
+    from batcher.planning.choice import pick_model
 
     try:
         model = pick_model(runtime.catalog, tier, None, runtime.is_usable)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from batcher.cli.output import note
 
 if TYPE_CHECKING:
-    from batcher.engine.submission import Order
+    from batcher.planning.order import Order
     from batcher.tasks.golden import Golden, GoldenRow
 
 _SHOWN: Final = 3

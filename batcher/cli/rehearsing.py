@@ -18,16 +18,17 @@ from batcher.dispatch.rehearsal import Rehearsal, open_real_store, read_books
 from batcher.dispatch.rehearsal_report import RehearsalReport, RehearsedDay, read_report
 from batcher.domain import ItemStatus, JobState
 from batcher.engine.engine import Ending
-from batcher.engine.submission import Order, SubmitRequest, check_request, submit
+from batcher.engine.submission import submit
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 from batcher.money import format_usd
+from batcher.planning.order import Order, SubmitRequest, check_request
 from batcher.simulator.faults import read_faults
 from batcher.store.jobs import count_items
 
 if TYPE_CHECKING:
     from batcher.catalog.models import Catalog, Model
     from batcher.engine.engine import Engine
-    from batcher.engine.submission import Usable
+    from batcher.planning.choice import Usable
     from batcher.runtime import Runtime
     from batcher.store.jobs import Job
 

@@ -99,7 +99,7 @@ def exit_code(runtime: Runtime, view: JobView) -> int:
 
 
 def _has_model(runtime: Runtime, job: Job) -> bool:
-    from batcher.engine.lane import pick_model
+    from batcher.planning.choice import pick_model
 
     try:
         pick_model(runtime.catalog, job.tier, job.pinned_model, runtime.is_usable)

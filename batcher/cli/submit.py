@@ -16,7 +16,8 @@ from batcher.settings import Settings
 
 if TYPE_CHECKING:
     from batcher.engine.ingestion import Intake
-    from batcher.engine.submission import Order, SubmitRequest, Submitted
+    from batcher.engine.submission import Submitted
+    from batcher.planning.order import Order, SubmitRequest
     from batcher.runtime import Runtime
     from batcher.store.jobs import Job
 
@@ -82,8 +83,8 @@ def submit(
     PATHs are files, folders, globs, JSONL, CSV or Parquet tables, or - for JSONL on standard input. What was
     answered before costs nothing; an unfinished job of the same request is taken up.
     """
-    from batcher.engine.submission import SubmitRequest
     from batcher.money import usd_to_nusd
+    from batcher.planning.order import SubmitRequest
     from batcher.runtime import Runtime
     from batcher.tasks.params import parse_assignments
 
@@ -150,7 +151,7 @@ def _submit(runtime: Runtime, request: SubmitRequest, *, yes: bool, as_json: boo
 
 def _checked(runtime: Runtime, request: SubmitRequest, *, yes: bool) -> Order:
     """The checked request; without any key a person is offered the local tier."""
-    from batcher.engine.submission import NoUsableModelError, check_request
+    from batcher.planning.order import NoUsableModelError, check_request
 
     try:
         return check_request(request, runtime.catalog, runtime.is_usable)
@@ -195,8 +196,8 @@ def _tell_intake(job: Job, intake: Intake) -> None:
 
 def _confirmed(runtime: Runtime, job: Job, *, yes: bool) -> bool:
     """Tell the price; on a terminal, ask if it may be more than the user wants to be asked for."""
-    from batcher.engine.pricing import price_pending
     from batcher.money import format_usd, usd_to_nusd
+    from batcher.planning.pricing import price_pending
 
     with runtime.store.read() as connection:
         price = price_pending(connection, job, runtime.catalog, runtime.is_usable)

@@ -29,10 +29,11 @@ from batcher.domain import ItemStatus, JobState
 from batcher.engine.engine import Ending, Engine, EngineOptions
 from batcher.engine.lane import LaneFactory
 from batcher.engine.policy import RetryLimits
-from batcher.engine.submission import Usable, take_up
+from batcher.engine.submission import take_up
 from batcher.engine.traffic import Traffic
 from batcher.errors import ConfigurationError
 from batcher.limits.memory import MemoryLimiter
+from batcher.planning.choice import Usable
 from batcher.providers.base import Provider
 from batcher.providers.simulated import simulated_provider, simulated_vendor
 from batcher.settings import Settings

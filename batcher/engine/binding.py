@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batcher.domain import Message, Usage
-from batcher.engine.fit import Fit
+from batcher.planning.fit import Fit
 from batcher.providers.base import ChatRequest, Provider
 
 

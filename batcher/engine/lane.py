@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from batcher.catalog.models import Catalog, Model
 from batcher.domain import Document, Image
 from batcher.engine.binding import Binding
-from batcher.errors import ConfigurationError
+from batcher.planning.choice import usable_models
 from batcher.providers.base import Provider
 from batcher.providers.factory import schema_bytes_as_sent
 from batcher.store.jobs import Job
@@ -140,31 +140,6 @@ class LaneFactory:
             timeout_s=self._timeout_s,
             schema_bytes=schema_bytes_as_sent(info, spec.schema) if "schema" in model.abilities else 0,
         )
-
-
-def usable_models(
-    catalog: Catalog, tier: str, pinned_model: str | None, is_usable: Callable[[Model], bool]
-) -> tuple[Model, ...]:
-    """The models that can do a tier's work, first choice first: the pinned one alone, or the tier's.
-
-    Raises:
-        ConfigurationError: naming the variables to set, if none can be used.
-    """
-    candidates = (catalog.model(pinned_model),) if pinned_model else catalog.tier(tier)
-    usable = tuple(model for model in candidates if is_usable(model))
-    if usable:
-        return usable
-    variables = dict.fromkeys(catalog.providers[model.provider].api_key_env or "" for model in candidates)
-    names = " or ".join(name for name in variables if name)
-    subject = f"Model {pinned_model}" if pinned_model else f"Tier {tier}"
-    raise ConfigurationError(f"{subject} needs a key: set {names}, or choose --tier local")
-
-
-def pick_model(
-    catalog: Catalog, tier: str, pinned_model: str | None, is_usable: Callable[[Model], bool]
-) -> Model:
-    """The model that does a tier's work while nothing is wrong; see ``usable_models``."""
-    return usable_models(catalog, tier, pinned_model, is_usable)[0]
 
 
 def load_document(item: QueuedItem, images: Sequence[Image]) -> Document:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from batcher.errors import ConfigurationError
 from batcher.store.database import Store
 
-SCHEMA_HEAD: Final = "0001"
+SCHEMA_HEAD: Final = "0002"
 """The newest migration; a test holds it against the migrations folder."""
 
 

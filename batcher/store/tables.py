@@ -48,6 +48,7 @@ jobs = Table(
     Column("reason", Text),
     Column("resume_at", Float),
     Column("max_cost_nusd", BigInteger),
+    Column("estimate", Text),
     Column("waiting_reason", Text),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
@@ -122,6 +123,7 @@ leases = Table(
     Column("id", Id, primary_key=True, autoincrement=True),
     Column("job_id", Id, nullable=False),
     Column("tier", String(50), nullable=False),
+    Column("provider", String(100), nullable=False, server_default=""),
     Column("worker", Text, nullable=False),
     Column("state", String(10), nullable=False),
     Column("day", String(10), nullable=False),
@@ -199,7 +201,8 @@ ledger_accounts = Table(
     Column("reserved_nusd", BigInteger, nullable=False),
     Column("spent_nusd", BigInteger, nullable=False),
 )
-"""One row per cap and period: scope ``day`` by date, scope ``job:ID`` with period ``''``."""
+"""One row per cap and period: scopes ``day``, ``provider:NAME``, ``task:NAME`` and ``tier:NAME`` by date,
+scope ``job:ID`` with period ``''``."""
 
 caps = Table(
     "caps",
@@ -230,3 +233,23 @@ samples = Table(
     Index("ix_samples_job_id", "job_id"),
 )
 """Items whose right answer is known. ``score`` stays NULL until the item has an answer."""
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("rule", String(50), nullable=False),
+    Column("scope", String(200), nullable=False),
+    Column("day", String(10), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_try_at", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("sent_at", Float),
+    UniqueConstraint("rule", "scope", "day", name="uq_alerts_rule"),
+    Index("ix_alerts_state", "state", "next_try_at"),
+)
+"""What somebody is to hear of: once per rule, scope and ledger day. ``state`` is pending until every channel
+has taken it, then sent."""

@@ -12,16 +12,9 @@ import pytest
 from batcher.budget.ledger import Ledger
 from batcher.catalog.models import Catalog, Model, load_catalog
 from batcher.domain import ItemStatus, JobState
-from batcher.engine.submission import (
-    NoUsableModelError,
-    Order,
-    SubmitRequest,
-    check_request,
-    corpus_key,
-    submit,
-    take_up,
-)
+from batcher.engine.submission import submit, take_up
 from batcher.errors import ConfigurationError, UsageError
+from batcher.planning.order import NoUsableModelError, Order, SubmitRequest, check_request, corpus_key
 from batcher.settings import Settings
 from batcher.store.database import Store
 from batcher.store.jobs import (

@@ -13,7 +13,7 @@ from batcher.catalog.models import Catalog, load_catalog
 from batcher.documents.records import document_of_text
 from batcher.engine.ingestion import result_key
 from batcher.engine.lane import LaneFactory
-from batcher.engine.pricing import price_pending
+from batcher.planning.pricing import price_pending
 from batcher.providers.base import Provider
 from batcher.providers.factory import build_provider
 from batcher.settings import Settings

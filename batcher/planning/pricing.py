@@ -10,11 +10,10 @@ from sqlalchemy import Connection, Row, case, func, select
 from batcher.catalog.models import Catalog
 from batcher.catalog.tokens import SCHEMA_TEMPLATE_TOKENS, TEMPLATE_TOKENS
 from batcher.domain import ItemStatus, Usage
-from batcher.engine.fit import BYTES_PER_TOKEN, Fit
-from batcher.engine.lane import pick_model
-from batcher.engine.submission import Usable
 from batcher.errors import ConfigurationError
 from batcher.money import cost_nusd, worst_case_nusd
+from batcher.planning.choice import Usable, pick_model
+from batcher.planning.fit import BYTES_PER_TOKEN, Fit
 from batcher.providers.factory import schema_bytes_as_sent
 from batcher.store.jobs import Job
 from batcher.store.tables import documents, items

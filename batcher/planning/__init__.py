@@ -1,0 +1,1 @@
+"""What a job will cost and take, known before it runs, and which models can do it."""

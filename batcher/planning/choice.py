@@ -1,0 +1,34 @@
+"""Which models can do a tier's work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from batcher.catalog.models import Catalog, Model
+from batcher.errors import ConfigurationError
+
+Usable = Callable[[Model], bool]
+"""Whether a model's provider has what it needs."""
+
+
+def usable_models(
+    catalog: Catalog, tier: str, pinned_model: str | None, is_usable: Usable
+) -> tuple[Model, ...]:
+    """The models that can do a tier's work, first choice first: the pinned one alone, or the tier's.
+
+    Raises:
+        ConfigurationError: naming the variables to set, if none can be used.
+    """
+    candidates = (catalog.model(pinned_model),) if pinned_model else catalog.tier(tier)
+    usable = tuple(model for model in candidates if is_usable(model))
+    if usable:
+        return usable
+    variables = dict.fromkeys(catalog.providers[model.provider].api_key_env or "" for model in candidates)
+    names = " or ".join(name for name in variables if name)
+    subject = f"Model {pinned_model}" if pinned_model else f"Tier {tier}"
+    raise ConfigurationError(f"{subject} needs a key: set {names}, or choose --tier local")
+
+
+def pick_model(catalog: Catalog, tier: str, pinned_model: str | None, is_usable: Usable) -> Model:
+    """The model that does a tier's work while nothing is wrong; see ``usable_models``."""
+    return usable_models(catalog, tier, pinned_model, is_usable)[0]
