@@ -142,8 +142,19 @@ class Usage:
 class Prices:
     """What a model charges, in nano-dollars per million tokens.
 
-    $0.15 per million tokens is 150_000_000. ``batch_percent`` is what a provider's Batch API charges of the
-    list price (50 = half), 100 where no discount is known.
+    $0.15 per million tokens is 150_000_000.
+
+    Attributes:
+        input_nusd: input.
+        output_nusd: output, reasoning included.
+        cached_nusd: input read from the vendor's prompt cache.
+        cache_write_nusd: input written to it.
+        batch_percent: what a provider's Batch API charges of the list price (50 = half); 100 where no
+            discount is known.
+        request_nusd: for the call itself, nano-dollars, whatever its tokens.
+        long: what a call with more than ``long_from`` input tokens is charged at, wholly; None where length
+            does not matter.
+        long_from: the most input tokens, cached ones included, that are charged at the usual prices.
     """
 
     input_nusd: int
@@ -151,6 +162,13 @@ class Prices:
     cached_nusd: int
     cache_write_nusd: int
     batch_percent: int = 100
+    request_nusd: int = 0
+    long: Prices | None = None
+    long_from: int = 0
+
+    def charged(self, input_tokens: int) -> Prices:
+        """The prices that a call with this much input is charged at."""
+        return self.long if self.long is not None and input_tokens > self.long_from else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,14 @@ class UsageError(BatcherError):
     exit_code = 2
 
 
+class BusyError(BatcherError):
+    """Another process does the same work at this moment."""
+
+
+class PausedError(BatcherError):
+    """The user paused the job, and only the user ends that."""
+
+
 class ConfigurationError(BatcherError):
     """A key, a price, a setting, a model file or an extra is missing or wrong."""
 

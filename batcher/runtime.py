@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from batcher.settings import Settings
 
 if TYPE_CHECKING:
+    from batcher.alerts.alerts import Alerts
     from batcher.budget.ledger import Ledger
     from batcher.catalog.models import Catalog, Limits, Model
     from batcher.engine.engine import Engine
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 class Runtime:
     """Store, ledger, catalogue, limiter and providers of one process, each made on first use."""
+
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+    """Makes the event loop of a run; None: asyncio's own."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -44,6 +49,28 @@ class Runtime:
         from batcher.budget.ledger import Ledger
 
         return Ledger(self.store, self.settings.time_zone)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """The store's alerts, and the channels that they go to."""
+        from batcher.alerts.alerts import Alerts, Evidence
+
+        return Alerts(self.store, self.settings, Evidence(self._interval, self._price_dates))
+
+    @staticmethod
+    def _interval(hits: int, trials: int) -> tuple[float, float]:
+        from batcher.quality.statistics import wilson
+
+        interval = wilson(hits, trials)
+        return interval.low, interval.high
+
+    def _price_dates(self) -> dict[str, str]:
+        """When the prices of the models that can be used, and cost something, were read."""
+        return {
+            model.name: model.as_of
+            for model in self.catalog.models.values()
+            if (model.prices.input_nusd or model.prices.output_nusd) and self.is_usable(model)
+        }
 
     @cached_property
     def catalog(self) -> Catalog:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -26,6 +29,25 @@ from pydantic_settings import (
 from batcher.errors import ConfigurationError
 
 _PREFIX: Final = "BATCHER_"
+_SHARED_LIMITS: Final = ("redis://", "rediss://", "unix://")
+
+AlertRule = Literal[
+    "cap_50",
+    "cap_80",
+    "cap_100",
+    "over_cap",
+    "over_reservation",
+    "vendor_higher",
+    "invalid_rate",
+    "error_spike",
+    "job_done",
+    "job_failed",
+    "job_stalled",
+    "accuracy",
+    "prices_old",
+    "digest",
+]
+"""What ``[alert_rules]`` may name."""
 
 
 class ProviderSettings(BaseModel):
@@ -42,6 +64,12 @@ class ProviderSettings(BaseModel):
     )
     output_limit_field: Literal["max_tokens", "max_completion_tokens"] | None = Field(
         None, description="How it spells the output limit. Default for a new provider: max_tokens."
+    )
+    price_percent: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="What your account pays here of the prices; 110 for a region's premium.",
     )
 
 
@@ -60,6 +88,21 @@ class ModelSettings(BaseModel):
     cached_input: float | str | None = Field(None, description="Dollars per million cached input tokens.")
     cache_write: float | str | None = Field(None, description="Dollars per million tokens written to cache.")
     batch_percent: int | None = Field(None, ge=0, le=100, description="What a Batch API charges of the list.")
+    long_from: int | None = Field(None, gt=0, description="Input tokens past which a whole call costs more.")
+    long_input: float | str | None = Field(None, description="input, of such a long call.")
+    long_output: float | str | None = Field(None, description="output, of such a long call.")
+    long_cached_input: float | str | None = Field(None, description="cached_input, of such a long call.")
+    long_cache_write: float | str | None = Field(None, description="cache_write, of such a long call.")
+    per_request: float | str | None = Field(None, description="Dollars for the call itself.")
+    price_percent: int | None = Field(
+        None, ge=1, le=1000, description="What you pay of these prices; stronger than the provider's."
+    )
+    reasoning_beyond_limit: int | None = Field(
+        None,
+        ge=0,
+        description="Most tokens it can think beyond the output limit; 0 if the limit covers them.",
+    )
+    temperature: bool | None = Field(None, description="Whether its API takes a temperature.")
     context: int | None = Field(None, gt=0, description="Context window, tokens.")
     practical_context: int | None = Field(None, gt=0, description="Longer documents are split here, tokens.")
     max_output: int | None = Field(None, gt=0, description="Most output tokens the model allows.")
@@ -116,6 +159,40 @@ class Settings(BaseSettings):
         ge=0,
         description="On a terminal, submit asks before it may spend more than this; in cron it never asks.",
     )
+    grace_s: float = Field(
+        120, ge=0, description="Seconds that a stopping worker waits for its calls in flight."
+    )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65_000, description="Where a worker process answers Prometheus; the next ones follow."
+    )
+    alert_urls: Annotated[list[SecretStr], NoDecode] = Field(
+        [],
+        description="Where alerts go besides the log: URLs as apprise reads them, for mail, Slack, webhooks"
+        " and the rest. In the variable, or its line of env_file, separated by commas or line feeds.",
+    )
+    alert_valid_floor: float = Field(
+        0.5, ge=0, le=1, description="Alert when fewer of a model's last 50 first answers fit the schema."
+    )
+    alert_error_share: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="Alert when such a share of a model's calls of five minutes fails, far more than before.",
+    )
+    alert_failed_share: float = Field(
+        0.1, gt=0, le=1, description="Alert when such a share of a job's ended items has failed."
+    )
+    alert_stalled_s: float = Field(
+        900,
+        ge=1,
+        description="Alert when a running job has not moved for so many seconds, and says no reason.",
+    )
+    alert_prices_days: int = Field(
+        90, ge=1, description="Alert when the prices of a model in use are older than so many days."
+    )
+    alert_rules: dict[AlertRule, bool] = Field(
+        default_factory=dict, description="[alert_rules] RULE = true or false."
+    )
     tiers: dict[str, list[str]] = Field(
         default_factory=dict, description="[tiers] NAME = [models], first choice first."
     )
@@ -126,6 +203,20 @@ class Settings(BaseSettings):
     local_models: dict[str, str] = Field(
         default_factory=dict, description="[local_models] NAME = path of a GGUF file for the local tier."
     )
+
+    @field_validator("alert_urls", mode="before")
+    @classmethod
+    def _separate_urls(cls, value: Any) -> Any:
+        return split_urls(value) if isinstance(value, str) else value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _readable_broker(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        if fault := broker_fault(value.get_secret_value()):
+            raise ValueError(f"{fault}. It looks like redis://:PASSWORD@HOST:6379/0")
+        return value
 
     @field_validator("home", "env_file")
     @classmethod
@@ -154,7 +245,13 @@ class Settings(BaseSettings):
     def limiter_url(self) -> str | None:
         """Where the shared rate limiter is: the broker, if that is a Redis; None for one in this process."""
         url = self.broker_url.get_secret_value() if self.broker_url else ""
-        return url if url.startswith(("redis://", "rediss://", "unix://")) else None
+        return url if url.startswith(_SHARED_LIMITS) else None
+
+    def alert_targets(self) -> list[str]:
+        """The URLs that alerts go to, passwords and all: never log them."""
+        urls = [url.get_secret_value().strip() for url in self.alert_urls]
+        urls = urls or split_urls(self.secret(f"{_PREFIX}ALERT_URLS") or "")
+        return list(dict.fromkeys(filter(None, urls)))
 
     def secret(self, name: str) -> str | None:
         """The value of an environment variable, or of its line in ``env_file``; None if unset or empty."""
@@ -196,6 +293,21 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         raise ConfigurationError(_describe(error, path)) from None
 
 
+def child_environment(settings: Settings, **fields: Any) -> dict[str, str]:
+    """The environment of a child process that is to have these settings, and others for some fields.
+
+    What came from the command line or a file named there is passed on as variables.
+    """
+    given = {"home": settings.home, "database_url": settings.database_url} | fields
+    environment = dict(os.environ)
+    for name, value in given.items():
+        plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+        environment.pop(_PREFIX + name.upper(), None)
+        if plain is not None:
+            environment[_PREFIX + name.upper()] = str(plain)
+    return environment
+
+
 def find_config(home: Path | str | None = None) -> Path | None:
     """The TOML file in force, or None."""
     named = os.environ.get("BATCHER_CONFIG")
@@ -205,6 +317,29 @@ def find_config(home: Path | str | None = None) -> Path | None:
         if (folder / "batcher.toml").exists():
             return folder / "batcher.toml"
     return None
+
+
+def split_urls(text: str) -> list[str]:
+    """URLs that stand in one text. A comma ends one only where another begins: it may be a part of a URL."""
+    return [url.strip() for url in re.split(r"\s*[\n,]\s*(?=[A-Za-z0-9]+://)|\n", text) if url.strip()]
+
+
+def broker_fault(url: str) -> str:
+    """What is wrong with a broker's URL, in words that hold no part of it; "" if nothing is."""
+    if not re.match(r"[A-Za-z][\w+.:-]*://", url):
+        return "it is no URL: it has no scheme, like redis://"
+    if not url.startswith(_SHARED_LIMITS):
+        return ""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return "its host or port cannot be read: percent-encode what a password has of / ? # @ :"
+    if parts.scheme == "unix":
+        return "" if parts.path else "it names no socket"
+    if not parts.hostname:
+        return "it names no host"
+    return "" if re.fullmatch(r"/?\d*", parts.path) else "what follows the port is no database's number"
 
 
 def unknown_variables() -> list[str]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from batcher.documents.corpus import Parsed, document_of_text
 from batcher.domain import ItemStatus
-from batcher.engine.engine import Ending
+from batcher.engine.control import Ending
 from batcher.engine.ingestion import ingest
 from batcher.money import usd_to_nusd
 from batcher.runtime import Runtime

@@ -27,6 +27,7 @@ from sqlalchemy import select
 from batcher.budget.ledger import Account
 from batcher.documents.corpus import Parsed, document_of_text
 from batcher.domain import JobState
+from batcher.engine.control import Ending
 from batcher.engine.ingestion import ingest
 from batcher.runtime import Runtime
 from batcher.settings import load_settings
@@ -225,7 +226,7 @@ def write_home(home: Path, provider: str, base_url: str, toml: str) -> None:
     (home / "batcher.toml").write_text(toml)
 
 
-def submit(runtime: Runtime, model: str, corpus: dict[str, str]) -> Job:
+def submit(runtime: Runtime, model: str, corpus: dict[str, str], daily_cap_nusd: int = 10**15) -> Job:
     """Store texts as a job that is ready to run on one model."""
     new = NewJob(
         corpus_key=os.urandom(20),
@@ -243,7 +244,7 @@ def submit(runtime: Runtime, model: str, corpus: dict[str, str]) -> Job:
     with runtime.store.write() as connection:
         job = create_job(connection, new, runtime.store.now(connection))
         runtime.ledger.open_job(connection, job.id, None)
-        runtime.ledger.set_daily_cap(connection, 10**15)
+        runtime.ledger.set_daily_cap(connection, daily_cap_nusd)
     parsed = (Parsed(source, document_of_text(text)) for source, text in corpus.items())
     ingest(runtime.store, job, parsed, image_tier=None)
     return job
@@ -254,17 +255,19 @@ def open_runtime(home: Path) -> Runtime:
     return Runtime(load_settings(home / "batcher.toml", home=home, env_file=home / "keys.env"))
 
 
-def run_once(runtime: Runtime, job_id: int) -> None:
+def run_once(runtime: Runtime, job_id: int) -> Ending:
     """One run of an engine, in this thread."""
 
-    async def main() -> None:
+    async def main() -> Ending:
         try:
-            await runtime.engine().run([job_id])
+            return await runtime.engine().run([job_id])
         finally:
             await runtime.aclose()
 
-    asyncio.run(main())
-    runtime.store.close()
+    try:
+        return asyncio.run(main())
+    finally:
+        runtime.store.close()
 
 
 def set_going(runtime: Runtime, job_id: int) -> bool:

@@ -90,7 +90,7 @@ def time_queries(runtime: Any, job_id: int) -> dict[str, float]:
         runtime.find_task,
         timeout_s=1,
     )
-    leaser = Leaser(runtime.store, runtime.ledger, lanes.lane, lease_s=3_600)
+    leaser = Leaser(runtime.store, runtime.ledger, lanes, lease_s=3_600)
 
     def lease() -> None:
         if not isinstance(leaser.lease(LEASE_ITEMS, [job_id], None), Chunk):

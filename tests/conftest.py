@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,32 @@ import pytest
 
 from batcher.providers.local.known import KNOWN
 from batcher.settings import default_home
+from tests.support.over_reservation import LOGGER, ErrorRecords, in_postgresql, in_sqlite_files
 from tests.support.vendor_server import VendorServer
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of tests that mean a call to cost more than was reserved for it."""
+    config.addinivalue_line("markers", "over_reservation: a settlement above its reservation is meant here")
+
+
+@pytest.fixture(autouse=True)
+def _no_settlement_above_its_reservation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail any test in whose log or stores a call was settled above its reservation, unless it is marked."""
+    records, logger = ErrorRecords(), logging.getLogger(LOGGER)
+    logger.addHandler(records)
+    yield
+    logger.removeHandler(records)
+    if request.node.get_closest_marker("over_reservation") is not None:
+        return
+    used = request.node.funcargs
+    faults = records.messages
+    if "tmp_path" in used:
+        faults += in_sqlite_files(used["tmp_path"])
+    if str(used.get("store_url", "")).startswith("postgresql"):
+        faults += in_postgresql(used["store_url"])
+    if faults:
+        pytest.fail("A call was settled above its reservation:\n" + "\n".join(faults), pytrace=False)
 
 
 @pytest.fixture

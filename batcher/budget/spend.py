@@ -1,16 +1,22 @@
-"""Where the money went: the attempts, summed by day, model, task or job; and the caps in force."""
+"""Where the money went: the attempts, summed by any of their traits; and the caps in force."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
 from batcher.budget.ledger import DAY_SCOPE, Account, Balance
 from batcher.domain import AttemptState
 from batcher.store.tables import attempts, jobs, ledger_accounts, ledger_clock
+
+CHART_DAYS: Final = 30
+"""How many days the views cover when nothing is asked for."""
 
 
 class View(StrEnum):
@@ -18,8 +24,29 @@ class View(StrEnum):
 
     DAY = "day"
     MODEL = "model"
+    PROVIDER = "provider"
     TASK = "task"
+    TIER = "tier"
     JOB = "job"
+    PURPOSE = "purpose"
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Days of the ledger, YYYY-MM-DD, both included."""
+
+    since: str
+    until: str
+
+    @classmethod
+    def ending(cls, until: str, count: int = CHART_DAYS) -> Period:
+        """So many days, the last of them ``until``."""
+        return cls((date.fromisoformat(until) - timedelta(days=count - 1)).isoformat(), until)
+
+    def days(self) -> list[str]:
+        """Every day of it, in order."""
+        first, last = date.fromisoformat(self.since), date.fromisoformat(self.until)
+        return [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +54,7 @@ class Spend:
     """One row of a view. The three amounts, nano-dollars, add up to what the ledger holds for these calls.
 
     Attributes:
-        key: the day, model, task or job id.
+        key: the day, model, provider, task, tier, job id or purpose.
         calls: calls that left.
         input_tokens: of the calls whose usage is known.
         cached_tokens: the part of them read from a vendor's cache.
@@ -46,34 +73,85 @@ class Spend:
     unknown_nusd: int
     open_nusd: int
 
+    @property
+    def booked_nusd(self) -> int:
+        """What the ledger holds as spent for these calls."""
+        return self.settled_nusd + self.unknown_nusd
+
+
+@dataclass(frozen=True, slots=True)
+class DayOfSpend:
+    """One day against its cap.
+
+    Attributes:
+        day: YYYY-MM-DD.
+        cap_nusd: the daily cap, the last that was in force on that day; None if nothing was booked on it.
+        spend: what left on it; None if nothing did.
+    """
+
+    day: str
+    cap_nusd: int | None
+    spend: Spend | None
+
 
 _KEYS: Final[dict[View, Any]] = {
     View.DAY: attempts.c.day,
     View.MODEL: attempts.c.model,
+    View.PROVIDER: attempts.c.provider,
     View.TASK: jobs.c.task,
+    View.TIER: attempts.c.tier,
     View.JOB: attempts.c.job_id,
+    View.PURPOSE: attempts.c.purpose,
 }
 
+_SCOPES: Final = {
+    View.PROVIDER: "provider:",
+    View.TASK: "task:",
+    View.TIER: "tier:",
+    View.JOB: "job:",
+}
+"""Views whose rows have accounts of their own in the ledger, and how their scopes begin."""
 
-def read_spend(connection: Connection, view: View) -> list[Spend]:
-    """All spend by one view: days and jobs in order, models and tasks dearest first."""
+
+def total_of(rows: Sequence[Spend], key: str = "all") -> Spend:
+    """The sum of rows."""
+    names = [field.name for field in fields(Spend) if field.name != "key"]
+    return Spend(key, *(sum(getattr(row, name) for row in rows) for name in names))
+
+
+def latest_day(connection: Connection, now: float, time_zone: str) -> str:
+    """Today in the ledger's zone, or the day that the ledger has come to where that is later.
+
+    Args:
+        connection: any transaction.
+        now: Unix seconds, the database's clock.
+        time_zone: the ledger's.
+    """
+    today = datetime.fromtimestamp(now, ZoneInfo(time_zone)).date().isoformat()
+    booked = connection.execute(select(func.max(ledger_clock.c.last_day))).scalar_one()
+    return max(today, booked or today)
+
+
+def read_spend(
+    connection: Connection, view: View, period: Period | None = None, job_id: int | None = None
+) -> list[Spend]:
+    """Spend by one view: days and jobs in order, everything else dearest first.
+
+    Args:
+        connection: any transaction.
+        view: what to sum by.
+        period: only what was booked on these days; None for all.
+        job_id: only this job's; None for all.
+    """
     key = _KEYS[view].label("key")
     settled = _sum(attempts.c.cost_nusd, AttemptState.SETTLED).label("settled")
     unknown = _sum(attempts.c.cost_nusd, AttemptState.UNKNOWN).label("unknown")
     in_order = view in {View.DAY, View.JOB}
     source = attempts.join(jobs, jobs.c.id == attempts.c.job_id) if view is View.TASK else attempts
     query = (
-        select(
-            key,
-            func.count(),
-            func.sum(attempts.c.input_tokens),
-            func.sum(attempts.c.cached_tokens),
-            func.sum(attempts.c.output_tokens),
-            settled,
-            unknown,
-            _sum(attempts.c.reserved_nusd, AttemptState.SENDING),
-        )
+        select(key, func.count(), *_token_sums(), settled, unknown, _open_sum())
         .select_from(source)
+        .where(*booked_within(period, job_id))
         .group_by(key)
         .order_by(*((key,) if in_order else ((settled + unknown).desc(), key)))
     )
@@ -82,18 +160,72 @@ def read_spend(connection: Connection, view: View) -> list[Spend]:
 
 def spend_of_job(connection: Connection, job_id: int) -> Spend:
     """What one job's calls came to."""
-    # The index begins with the day: naming all days lets it find the job's rows without reading the others.
-    days = select(ledger_accounts.c.period).where(ledger_accounts.c.scope == DAY_SCOPE)
     query = select(
         func.count(),
-        func.coalesce(func.sum(attempts.c.input_tokens), 0),
-        func.coalesce(func.sum(attempts.c.cached_tokens), 0),
-        func.coalesce(func.sum(attempts.c.output_tokens), 0),
+        *_token_sums(),
         _sum(attempts.c.cost_nusd, AttemptState.SETTLED),
         _sum(attempts.c.cost_nusd, AttemptState.UNKNOWN),
-        _sum(attempts.c.reserved_nusd, AttemptState.SENDING),
-    ).where(attempts.c.job_id == job_id, attempts.c.day.in_(days))
+        _open_sum(),
+    ).where(*booked_within(None, job_id))
     return Spend(str(job_id), *(int(value) for value in connection.execute(query).one()))
+
+
+def booked_within(period: Period | None, job_id: int | None) -> list[ColumnElement[bool]]:
+    """Conditions on attempts: booked on these days, of this job."""
+    conditions: list[ColumnElement[bool]] = []
+    if period is not None:
+        conditions.append(attempts.c.day.between(period.since, period.until))
+    if job_id is not None:
+        # The index begins with the day: naming all days lets it find the rows without reading the others.
+        days = select(ledger_accounts.c.period).where(ledger_accounts.c.scope == DAY_SCOPE)
+        conditions += [attempts.c.job_id == job_id, attempts.c.day.in_(days)]
+    return conditions
+
+
+def ledger_by_key(connection: Connection, view: View, period: Period | None) -> dict[str, int]:
+    """What the ledger's accounts hold as spent for each row of a view, nano-dollars.
+
+    Empty where rows have no accounts of their own: models and purposes, and jobs within a period, because a
+    job's account is that of its whole life.
+    """
+    if view is View.DAY:
+        query = _spent().where(ledger_accounts.c.scope == DAY_SCOPE)
+        query = query.add_columns(ledger_accounts.c.period.label("key"))
+    elif view in _SCOPES and not (view is View.JOB and period is not None):
+        query = _spent().where(ledger_accounts.c.scope.startswith(_SCOPES[view], autoescape=True))
+        query = query.add_columns(ledger_accounts.c.scope.label("key"))
+    else:
+        return {}
+    if period is not None:
+        query = query.where(ledger_accounts.c.period.between(period.since, period.until))
+    rows = connection.execute(query.group_by("key"))
+    return {row.key.removeprefix(_SCOPES.get(view, "")): int(row.spent) for row in rows}
+
+
+def ledger_total(connection: Connection, period: Period | None, job_id: int | None) -> int | None:
+    """What the ledger holds as spent for all calls of a view, nano-dollars.
+
+    None if no accounts cover exactly these calls: one job within a period.
+    """
+    if job_id is not None and period is not None:
+        return None
+    if job_id is not None:
+        query = _spent().where(ledger_accounts.c.scope == f"job:{job_id}")
+    else:
+        query = _spent().where(ledger_accounts.c.scope == DAY_SCOPE)
+    if period is not None:
+        query = query.where(ledger_accounts.c.period.between(period.since, period.until))
+    return int(connection.execute(query).scalar_one())
+
+
+def read_days(connection: Connection, period: Period) -> list[DayOfSpend]:
+    """Every day of a period against its cap, days without a call too."""
+    spends = {spend.key: spend for spend in read_spend(connection, View.DAY, period)}
+    query = select(ledger_accounts.c.period, ledger_accounts.c.cap_nusd).where(
+        ledger_accounts.c.scope == DAY_SCOPE, ledger_accounts.c.period.between(period.since, period.until)
+    )
+    caps = {row.period: row.cap_nusd for row in connection.execute(query)}
+    return [DayOfSpend(day, caps.get(day), spends.get(day)) for day in period.days()]
 
 
 def day_balance(connection: Connection) -> Balance | None:
@@ -113,6 +245,19 @@ def job_balances(connection: Connection, *, capped_only: bool = False) -> dict[i
         query = query.where(ledger_accounts.c.cap_nusd.is_not(None))
     rows = connection.execute(query).all()
     return {int(row.scope.removeprefix("job:")): _balance(row) for row in rows}
+
+
+def _spent() -> Select[Any]:
+    return select(func.coalesce(func.sum(ledger_accounts.c.spent_nusd), 0).label("spent"))
+
+
+def _token_sums() -> list[ColumnElement[int]]:
+    columns = (attempts.c.input_tokens, attempts.c.cached_tokens, attempts.c.output_tokens)
+    return [func.coalesce(func.sum(column), 0) for column in columns]
+
+
+def _open_sum() -> Any:
+    return _sum(attempts.c.reserved_nusd, AttemptState.SENDING)
 
 
 def _sum(column: Any, state: AttemptState) -> Any:

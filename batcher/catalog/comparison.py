@@ -14,11 +14,15 @@ from typing import Any, Final
 from batcher.catalog.missing import price_values
 from batcher.catalog.models import Catalog, Model
 from batcher.catalog.vendor_prices import ListPrice, PriceList
+from batcher.domain import Prices
 from batcher.errors import ConfigurationError
 from batcher.money import nusd_to_usd, usd_to_nusd
 
 STALE_DAYS: Final = 90
 """Prices read longer ago than this are reported."""
+
+_LONG_FIELDS: Final = ("long_from", "long_input", "long_output", "long_cached_input", "long_cache_write")
+_OPTIONAL_FIELDS: Final = ("cached_input", "cache_write", "batch_percent", *_LONG_FIELDS, "per_request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,8 @@ class Difference:
 
     Attributes:
         model: the model's name.
-        field: ``input``, ``output``, ``cached_input``, ``cache_write`` or ``batch_percent``.
+        field: ``input``, ``output``, ``cached_input``, ``cache_write``, one of these after ``long_``,
+            ``per_request`` (dollars) or ``batch_percent``.
         ours: dollars per million tokens (or percent) in the catalogue.
         theirs: the same in genai-prices.
     """
@@ -65,8 +70,10 @@ def check_prices(catalog: Catalog, prices: PriceList, today: date) -> PriceRepor
     """Hold every hosted model's price against ``prices``.
 
     Models on your own machines (providers without a key) have no list price and are left out. A cached,
-    cache-write or batch rate counts as different only where the catalogue's is the lower one: a discount that
-    the catalogue does not assume can make a bill smaller than the ledger, never larger.
+    cache-write or batch rate, a fee or the price of a long call counts as different only where the
+    catalogue's is the lower one: a discount that the catalogue does not assume can make a bill smaller than
+    the ledger, never larger. Where an account pays another share of the list (``price_percent``), that share
+    of it counts.
     """
     hosted = [model for model in catalog.models.values() if catalog.providers[model.provider].api_key_env]
     found = {model.name: prices.find(model.provider, model.id, context=model.context) for model in hosted}
@@ -108,7 +115,7 @@ def write_prices(path: Path, tables: Mapping[str, Mapping[str, str]]) -> None:
         models: Any = document.setdefault("models", tomlkit.table(is_super_table=True))
         for name, fields in tables.items():
             table = models.setdefault(name, tomlkit.table())
-            for field in ("cached_input", "cache_write", "batch_percent"):
+            for field in _OPTIONAL_FIELDS:
                 table.pop(field, None)
             for field, value in fields.items():
                 table[field] = tomlkit.value(value)
@@ -121,25 +128,42 @@ def write_prices(path: Path, tables: Mapping[str, Mapping[str, str]]) -> None:
 
 def _differences(model: Model, listed: ListPrice) -> list[Difference]:
     ours = model.prices
+    share = Decimal(model.price_percent) / 100
     discounted = {
         "cached_input": (ours.cached_nusd, listed.cached_input or listed.input),
         "cache_write": (ours.cache_write_nusd, listed.cache_write or listed.input),
+        "per_request": (ours.request_nusd, listed.per_request),
+        **_long_pairs(ours, listed),
     }
     plain = {"input": (ours.input_nusd, listed.input), "output": (ours.output_nusd, listed.output)}
     found = [
-        Difference(model.name, field, nusd_to_usd(nusd), usd)
+        Difference(model.name, field, nusd_to_usd(nusd), share * usd)
         for field, (nusd, usd) in plain.items()
-        if nusd != usd_to_nusd(usd)
+        if nusd != usd_to_nusd(share * usd)
     ]
     found += [
-        Difference(model.name, field, nusd_to_usd(nusd), usd)
+        Difference(model.name, field, nusd_to_usd(nusd), share * usd)
         for field, (nusd, usd) in discounted.items()
-        if nusd < usd_to_nusd(usd)
+        if nusd < usd_to_nusd(share * usd)
     ]
     if ours.batch_percent < listed.batch_percent:
         percents = Decimal(ours.batch_percent), Decimal(listed.batch_percent)
         found.append(Difference(model.name, "batch_percent", *percents))
     return found
+
+
+def _long_pairs(ours: Prices, listed: ListPrice) -> dict[str, tuple[int, Decimal]]:
+    """What a call just past the vendor's threshold costs here, and what it costs there."""
+    if not listed.long:
+        return {}
+    charged = ours.charged(listed.long_from + 1)
+    long = listed.long
+    return {
+        "long_input": (charged.input_nusd, long["input"]),
+        "long_output": (charged.output_nusd, long["output"]),
+        "long_cached_input": (charged.cached_nusd, long.get("cached_input", long["input"])),
+        "long_cache_write": (charged.cache_write_nusd, long.get("cache_write", long["input"])),
+    }
 
 
 def _is_stale(as_of: str, today: date) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from importlib.resources import files
@@ -11,8 +13,15 @@ from urllib.parse import urlsplit
 
 from batcher.catalog.missing import lines_for_unpriced
 from batcher.catalog.models import Catalog, Limits, Model, ProviderInfo
+from batcher.catalog.surcharges import (
+    cache_write_factor,
+    host_of,
+    least_cache_write,
+    why_unbounded,
+    with_bounding_fields,
+)
 from batcher.domain import Prices
-from batcher.errors import CatalogError
+from batcher.errors import CatalogError, ConfigurationError
 from batcher.money import usd_to_nusd
 from batcher.settings import ProviderSettings, Settings
 
@@ -20,8 +29,6 @@ ABILITIES: Final = frozenset({"schema", "vision", "batch", "logprobs"})
 DEAREST_USD: Final = Decimal(10_000)
 """A price above this, per million tokens, is taken for a slip of the unit. The dearest in genai-prices 0.2.3
 is $600 (o1-pro)."""
-ANTHROPIC_CACHE_WRITE: Final = Decimal("1.25")
-"""What Anthropic charges for a five-minute cache write, times the input price."""
 DEFAULT_MAX_OUTPUT: Final = 4096
 LOCAL_DEFAULTS: Final[dict[str, Any]] = {
     "provider": "local",
@@ -35,7 +42,8 @@ LOCAL_DEFAULTS: Final[dict[str, Any]] = {
 }
 """What is taken for granted of a GGUF file under [local_models]; a [models.NAME] table says otherwise."""
 
-_PRICE_FIELDS: Final = ("input", "output", "cached_input", "cache_write")
+_TOKEN_FIELDS: Final = ("input", "output", "cached_input", "cache_write")
+_PRICE_FIELDS: Final = (*_TOKEN_FIELDS, *(f"long_{field}" for field in _TOKEN_FIELDS), "per_request")
 _COUNT_FIELDS: Final = ("context", "practical_context", "max_output")
 
 Table = dict[str, Any]
@@ -52,12 +60,26 @@ def build_catalog(settings: Settings) -> Catalog:
     unpriced: dict[str, str] = {}
     for name, table in tables.items():
         _check_provider(name, table, providers)
+        info = providers[table["provider"]]
         if "input" not in table or "output" not in table:
-            unpriced[name] = lines_for_unpriced(name, table, providers[table["provider"]])
-        else:
-            models[name] = _model(name, table, providers, data)
+            unpriced[name] = lines_for_unpriced(name, table, info)
+            continue
+        models[name] = _model(name, table, info, data)
+        reason = why_unbounded(info, table, _hosts(info, settings))
+        if reason is not None:
+            unpriced[name] = f"The model {name!r} could cost more than is reserved for it. {reason}"
+            del models[name]
     tiers = _tiers(built_in["tiers"], settings, {*models, *unpriced})
     return Catalog(models=models, tiers=tiers, providers=providers, unpriced=unpriced)
+
+
+def _hosts(info: ProviderInfo, settings: Settings) -> set[str]:
+    """Where a provider answers, with and without the variable that moves it."""
+    try:
+        moved = settings.secret(info.base_url_env) if info.base_url_env else None
+    except ConfigurationError:
+        moved = None  # an env_file that is not there: whoever needs the key hears of it
+    return {host_of(info.base_url), host_of(moved)}
 
 
 def _read(name: str) -> Table:
@@ -83,7 +105,8 @@ def _model_tables(built_in: dict[str, Table], settings: Settings) -> dict[str, T
 def _overlay(table: Table, override: Table) -> Table:
     """``override`` over ``table``. A new price drops the old one's discounts: none is assumed.
 
-    Another provider or id drops the price altogether, and a smaller context pulls the lengths under it down.
+    Another provider or id drops the price altogether, a smaller context pulls the lengths under it down, and
+    limits of input and output apart take the place of the one for both.
     """
     merged = dict(table)
     moved = table and any(override.get(field, table[field]) != table[field] for field in ("provider", "id"))
@@ -95,12 +118,14 @@ def _overlay(table: Table, override: Table) -> Table:
         merged.pop("cached_input", None)
         merged.pop("cache_write", None)
     if moved:
-        merged.pop("input", None)
-        merged.pop("output", None)
+        for field in (*_PRICE_FIELDS, "long_from", "price_percent", "reasoning_beyond_limit"):
+            merged.pop(field, None)
     if "context" in override:
         for field in ("practical_context", "max_output"):
             if field in merged:
                 merged[field] = min(merged[field], override["context"])
+    if "itpm" in override or "otpm" in override:
+        merged.pop("tpm", None)
     merged.update(override)
     return merged
 
@@ -116,8 +141,7 @@ def _check_provider(name: str, table: Table, providers: dict[str, ProviderInfo])
         )
 
 
-def _model(name: str, table: Table, providers: dict[str, ProviderInfo], data: dict[str, str]) -> Model:
-    provider = providers[table["provider"]]
+def _model(name: str, table: Table, provider: ProviderInfo, data: dict[str, str]) -> Model:
     context, practical, most_output = _counts(name, table)
     abilities = frozenset(table.get("abilities", ()))
     if abilities - ABILITIES:
@@ -134,6 +158,7 @@ def _model(name: str, table: Table, providers: dict[str, ProviderInfo], data: di
         provider=provider.name,
         id=str(table["id"]),
         prices=_prices(name, table, provider),
+        price_percent=_percent(table, provider),
         context=context,
         practical_context=practical,
         max_output=most_output,
@@ -143,7 +168,9 @@ def _model(name: str, table: Table, providers: dict[str, ProviderInfo], data: di
         data=str(table.get("data", where)),
         source=str(table.get("source", "batcher.toml")),
         as_of=_date(name, str(table.get("as_of", ""))),
-        extra=_plain(table.get("extra", {})),
+        extra=with_bounding_fields(provider, table, _plain(table.get("extra", {}))),
+        reasoning_beyond_limit=int(table.get("reasoning_beyond_limit", 0)),
+        takes_temperature=bool(table.get("temperature", True)),
     )
 
 
@@ -169,18 +196,53 @@ def _counts(name: str, table: Table) -> tuple[int, int, int]:
 
 
 def _prices(name: str, table: Table, provider: ProviderInfo) -> Prices:
-    usd = {field: _dollars(name, field, table[field]) for field in _PRICE_FIELDS if field in table}
-    write_factor = ANTHROPIC_CACHE_WRITE if provider.kind == "anthropic" else Decimal(1)
+    share = Decimal(_percent(table, provider)) / 100
+    usd = {field: share * _dollars(name, field, table[field]) for field in _PRICE_FIELDS if field in table}
+    write_factor = cache_write_factor(provider, table)
     batch_percent = int(table.get("batch_percent", 100))
     if not 0 <= batch_percent <= 100:
         raise CatalogError(f"[models.{name}] batch_percent = {batch_percent}: give 0 to 100 in batcher.toml")
-    return Prices(
+    written = max(usd.get("cache_write", usd["input"] * write_factor), least_cache_write(table, usd["input"]))
+    usual = Prices(
         input_nusd=usd_to_nusd(usd["input"]),
         output_nusd=usd_to_nusd(usd["output"]),
         cached_nusd=usd_to_nusd(usd.get("cached_input", usd["input"])),
-        cache_write_nusd=usd_to_nusd(usd.get("cache_write", usd["input"] * write_factor)),
+        cache_write_nusd=usd_to_nusd(written),
         batch_percent=batch_percent,
+        request_nusd=usd_to_nusd(usd.get("per_request", Decimal(0))),
     )
+    if "long_from" not in table:
+        stray = [field for field in table if field.startswith("long_")]
+        if stray:
+            raise CatalogError(
+                f"[models.{name}] has {stray[0]} but no long_from: past how many input tokens?"
+            )
+        return usual
+    long = _long_prices(name, table, usd, usual, write_factor)
+    return replace(usual, long=long, long_from=int(table["long_from"]))
+
+
+def _long_prices(
+    name: str, table: Table, usd: Mapping[str, Decimal], usual: Prices, write_factor: Decimal
+) -> Prices:
+    """What a long call is charged at: never less than a short one, so that a bound is one for both."""
+    missing = [field for field in ("long_input", "long_output") if field not in usd]
+    if missing:
+        raise CatalogError(f"[models.{name}] has long_from but no {missing[0]}. Add it in batcher.toml")
+    plain = usd["long_input"]
+    written = max(usd.get("long_cache_write", plain * write_factor), least_cache_write(table, plain))
+    return replace(
+        usual,
+        input_nusd=max(usual.input_nusd, usd_to_nusd(plain)),
+        output_nusd=max(usual.output_nusd, usd_to_nusd(usd["long_output"])),
+        cached_nusd=max(usual.cached_nusd, usd_to_nusd(usd.get("long_cached_input", plain))),
+        cache_write_nusd=max(usual.cache_write_nusd, usd_to_nusd(written)),
+    )
+
+
+def _percent(table: Table, provider: ProviderInfo) -> int:
+    """What the account pays of the prices, percent: as the model says, else as its provider does."""
+    return int(table.get("price_percent", provider.price_percent or 100))
 
 
 def _dollars(name: str, field: str, value: object) -> Decimal:
@@ -245,6 +307,7 @@ def _provider(name: str, table: Table) -> ProviderInfo:
         base_url_env=table.get("base_url_env"),
         api_key_env=table.get("api_key_env") or None,
         output_limit_field=table.get("output_limit_field", "max_tokens"),
+        price_percent=table.get("price_percent"),
     )
 
 

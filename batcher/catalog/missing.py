@@ -64,6 +64,11 @@ def price_values(price: ListPrice, source: str) -> dict[str, str]:
         "cache_write": price.cache_write,
     }
     values = {name: toml_number(value) for name, value in fields.items() if value is not None}
+    if price.long:
+        values["long_from"] = str(price.long_from)
+        values |= {f"long_{name}": toml_number(value) for name, value in price.long.items()}
+    if price.per_request:
+        values["per_request"] = toml_number(price.per_request)
     if price.batch_percent < 100:
         values["batch_percent"] = str(price.batch_percent)
     return {**values, "source": f'"{source}"', "as_of": f'"{datetime.now(UTC).date().isoformat()}"'}

@@ -47,12 +47,15 @@ class Model:
         name: the key in the catalogue, e.g. ``gpt-4o-mini`` or ``llama-3.3-70b@together``.
         provider: the name of its ``ProviderInfo``.
         id: the vendor's pinned id.
-        prices: what it charges, nano-dollars per million tokens.
+        prices: what the account is charged, nano-dollars per million tokens.
         context: most tokens of input and output together that a call may have.
         practical_context: input tokens past which answers degrade; longer documents are split.
         max_output: most tokens that an answer may have.
         abilities: ``schema`` (the API enforces one), ``vision``, ``batch`` (a Batch API), ``logprobs``.
         image_tokens: the most that one image can cost; 0 without vision.
+        reasoning_beyond_limit: the most tokens of thought in a call that the output limit does not cover.
+        takes_temperature: whether its API takes a temperature; some refuse every request that names one.
+        price_percent: what the account pays of the list prices; ``prices`` are what it pays.
         limits: what the account may do.
         data: where document text goes, in words.
         source: where the prices were read.
@@ -74,6 +77,9 @@ class Model:
     source: str
     as_of: str
     extra: Mapping[str, Any] = field(default_factory=dict)
+    reasoning_beyond_limit: int = 0
+    takes_temperature: bool = True
+    price_percent: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ class ProviderInfo:
         base_url_env: the variable that moves it, stronger than ``base_url``; None if there is none.
         api_key_env: the variable that holds the key; None if the endpoint needs none.
         output_limit_field: how the endpoint spells the output limit.
+        price_percent: what the account pays here of list prices; None if nobody said.
     """
 
     name: str
@@ -95,6 +102,7 @@ class ProviderInfo:
     base_url_env: str | None
     api_key_env: str | None
     output_limit_field: OutputLimitField
+    price_percent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,8 @@ class Catalog:
         models: by name, built-in ones first.
         tiers: names of models, first choice first, by tier, cheapest tier first.
         providers: by name.
-        unpriced: what to say about models that are described but have no price, by name.
+        unpriced: what to say about models that are described but have no price, or can cost more than it, by
+            name.
     """
 
     models: dict[str, Model]

@@ -9,32 +9,44 @@ if TYPE_CHECKING:
     from batcher.catalog.models import Model
 
 TEMPLATE_TOKENS: Final = 256
-"""Allowance for what a vendor wraps around messages: role markers (at most 10 tokens for each of up to ten
-turns), default system preambles of chat templates (Llama 3.1's date lines 40, Qwen's 25, gpt-oss' about 90,
-counted on the published templates) and one space per message where a tokenizer puts one in front."""
+"""Allowance for what a vendor wraps around a call's messages: role markers (at most 10 tokens for each of up
+to ten turns; a call has two, after a repair four), default system preambles of chat templates (Llama 3.1's
+date lines 40, Qwen's 25, gpt-oss' about 90, counted on the published templates) and one space per message
+where a tokenizer puts one in front."""
 
 SCHEMA_TEMPLATE_TOKENS: Final = 768
 """Allowance for what a vendor wraps around a schema it enforces. The largest published figure is Anthropic's
 system prompt for forced tools, 313 to 530 tokens by model; its page on structured outputs names none."""
 
+_SCHEMA_COPIES: Final = 2
+"""A vendor may show the model the schema that it enforces indented, one value a line: a line feed, the spaces
+and a digit for the two bytes of a compact ``1,``. Tokenizers make one token of a run of spaces."""
+
+IMAGE_TEMPLATE_TOKENS: Final = 16
+"""Allowance for what a vendor wraps around each image: a begin and an end mark and line feeds. Measured on
+Anthropic's token counter (2026-05), the whole message around one: 6 to 8."""
+
 _CONTINUATION_BYTES: Final = bytes(range(0x80, 0xC0))
 
 
-def input_tokens_bound(text_bytes: int, schema_bytes: int, images: int, model: Model) -> int:
+def input_tokens_bound(
+    text_bytes: int, schema_bytes: int, images: int, model: Model, *, calls: int = 1
+) -> int:
     """The most input tokens that a request can be billed for (DESIGN, decision 5).
 
-    A tokenizer over bytes never makes more tokens than there are bytes; one with byte fallback neither. A
-    vendor that rewrites text before it counts (NFKC turns U+FDFA into 18 letters) could; none of the built-in
-    models' vendors documents that.
+    A tokenizer over bytes never makes more tokens than there are bytes; one with byte fallback neither.
 
     Args:
-        text_bytes: UTF-8 bytes of the texts of all messages.
-        schema_bytes: UTF-8 bytes of the schema as it is sent, 0 if none is sent.
+        text_bytes: what ``money.most_tokens`` makes of the texts of all messages: their UTF-8 bytes, or those
+            of a normal form that is longer.
+        schema_bytes: the same of the schema as it is sent, 0 if none is sent.
         images: how many images.
         model: the model; its ``image_tokens`` is the most that one image can cost.
+        calls: how many requests these figures are the sum of.
     """
-    schema = schema_bytes + SCHEMA_TEMPLATE_TOKENS if schema_bytes else 0
-    return text_bytes + schema + images * model.image_tokens + TEMPLATE_TOKENS
+    schema = _SCHEMA_COPIES * schema_bytes + calls * SCHEMA_TEMPLATE_TOKENS if schema_bytes else 0
+    pictures = images * (model.image_tokens + IMAGE_TEMPLATE_TOKENS)
+    return text_bytes + schema + pictures + calls * TEMPLATE_TOKENS
 
 
 def estimate_tokens(text: str) -> int:

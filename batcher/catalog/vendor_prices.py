@@ -7,7 +7,8 @@ and a lookup may fall back to another vendor's price of a model of the same name
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.metadata import version
@@ -33,6 +34,10 @@ class ListPrice:
         cache_write: input written to it; None if it costs no more than input.
         batch_percent: what the Batch API charges of that; 100 if no discount is known.
         context: the model's context window, tokens; None if not known.
+        long: prices of calls whose input is longer than ``long_from``, by the names above; empty if they do
+            not differ. Where prices rise in several steps, the dearest count from the first on.
+        long_from: the most input tokens at the usual prices.
+        per_request: for the call itself, dollars.
         changes_on: the day on which an announced price takes effect, or None.
     """
 
@@ -43,6 +48,9 @@ class ListPrice:
     batch_percent: int
     context: int | None
     changes_on: date | None
+    long: Mapping[str, Decimal] = field(default_factory=dict)
+    long_from: int = 0
+    per_request: Decimal = Decimal(0)
 
 
 class PriceList:
@@ -98,8 +106,8 @@ class PriceList:
         Args:
             provider: batcher's name of it.
             model_id: the vendor's id.
-            context: most input tokens that will be sent: where prices rise with length, the dearest step that
-                such an input reaches counts; None counts the dearest of all.
+            context: most input tokens that will be sent: prices of longer calls than that are left out; None
+                leaves none out.
         """
         vendor = self._providers.get(PROVIDER_IDS.get(provider, provider))
         model = vendor.find_model(model_id) if vendor is not None else None
@@ -107,7 +115,7 @@ class PriceList:
             return None
         now = datetime.now(UTC)
         listed, batch = model.get_prices(now), model.get_prices(now, {"processing": "batch"})
-        prices, batch_prices = _flat(listed, context), _flat(batch, context)
+        prices, batch_prices = _usual(listed), _usual(batch)
         if prices["input"] is None or prices["output"] is None:
             return None
         return ListPrice(
@@ -118,6 +126,9 @@ class PriceList:
             batch_percent=_batch_percent(prices, batch_prices),
             context=model.context_window,
             changes_on=_next_change(model.prices, now.date()),
+            long=_long(listed, context),
+            long_from=min(_steps(listed, context), default=0),
+            per_request=(getattr(listed, "requests_kcount", None) or Decimal(0)) / 1000,
         )
 
 
@@ -129,16 +140,34 @@ _FIELDS: Final = {
 }
 
 
-def _flat(prices: Any, context: int | None) -> dict[str, Decimal | None]:
-    """One price per field, of those that depend on the length of the input the dearest within reach."""
-    flat: dict[str, Decimal | None] = {}
+def _usual(prices: Any) -> dict[str, Decimal | None]:
+    """One price per field, of those that depend on the length of the input the one for short ones."""
+    listed = {name: getattr(prices, vendor_name) for name, vendor_name in _FIELDS.items()}
+    return {name: price.base if _is_stepped(price) else price for name, price in listed.items()}
+
+
+def _long(prices: Any, context: int | None) -> dict[str, Decimal]:
+    """The dearest price per field of inputs within ``context``; empty if length makes no difference."""
+    if not _steps(prices, context):
+        return {}
+    dearest = _usual(prices)
     for name, vendor_name in _FIELDS.items():
         price = getattr(prices, vendor_name)
-        if price is not None and not isinstance(price, Decimal):
-            steps = [step.price for step in price.tiers if context is None or step.start < context]
-            price = max([price.base, *steps])
-        flat[name] = price
-    return flat
+        if _is_stepped(price):
+            within = [step.price for step in price.tiers if context is None or step.start < context]
+            dearest[name] = max([price.base, *within])
+    return {name: price for name, price in dearest.items() if price is not None}
+
+
+def _steps(prices: Any, context: int | None) -> set[int]:
+    """The input lengths within ``context`` past which any price rises."""
+    stepped = [getattr(prices, vendor_name) for vendor_name in _FIELDS.values()]
+    starts = {step.start for price in stepped if _is_stepped(price) for step in price.tiers}
+    return {start for start in starts if context is None or start < context}
+
+
+def _is_stepped(price: Any) -> bool:
+    return price is not None and not isinstance(price, Decimal)
 
 
 def _batch_percent(listed: dict[str, Decimal | None], batch: dict[str, Decimal | None]) -> int:

@@ -20,6 +20,8 @@ EXAMPLES: Final = {
     "database_url": '"postgresql+psycopg://batcher@db/batcher"',
     "broker_url": '"redis://127.0.0.1:6379/0"',
     "env_file": '".env"',
+    "metrics_port": "9464",
+    "alert_urls": '["slack://TokenA/TokenB/TokenC/#channel", "mailto://user:password@example.org"]',
 }
 """What the TOML file shows for settings whose default is no value that could be written down."""
 
@@ -47,6 +49,11 @@ TABLES: Final = """\
 # context = 32768
 # source = "our own machine"
 # as_of = "2026-11-20"
+
+# Alerts: rules that are off, or on although they are off by default.
+# [alert_rules]
+# cap_50 = false
+# job_done = true
 
 # GGUF files for the local tier.
 # [local_models]
@@ -86,6 +93,7 @@ def render_reference() -> str:
         "## `[providers.NAME]`\n\n" + _about_model(ProviderSettings),
         "## `[models.NAME]`\n\n" + _about_model(ModelSettings),
         "## `[local_models]`\n\n" + _LOCAL_MODELS,
+        "## `[alert_rules]`\n\n" + _ALERT_RULES,
         "## Keys\n\n" + _keys(),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
@@ -114,6 +122,11 @@ tier. The built-in ones are in [models.md](models.md)."""
 _LOCAL_MODELS: Final = """\
 `NAME = "path/to/model.gguf"`. The file serves the `local` tier, in front of the built-in models, with a
 context of 4,096 tokens; a `[models.NAME]` table beside it says otherwise."""
+
+
+_ALERT_RULES: Final = """\
+`RULE = false` switches a rule off, `RULE = true` switches `job_done` on. The rules are in
+[alerts.md](alerts.md)."""
 
 
 def _keys() -> str:

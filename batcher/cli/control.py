@@ -9,10 +9,11 @@ import click
 
 from batcher.cli.arguments import JOB_ID
 from batcher.cli.output import echo_json, note, say
-from batcher.errors import BatcherError, UsageError
+from batcher.errors import BatcherError, BusyError, UsageError
 from batcher.settings import Settings
 
 if TYPE_CHECKING:
+    from batcher.cli.locking import RunLocks
     from batcher.cli.running import Run
     from batcher.runtime import Runtime
     from batcher.store.jobs import Job
@@ -31,6 +32,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the outcome 
 @click.pass_obj
 def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> int:
     """Try failed items of a job again."""
+    from batcher.cli.locking import RunLocks
     from batcher.runtime import Runtime
     from batcher.store.jobs import get_job, retry_failed
 
@@ -40,11 +42,13 @@ def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> i
     if not _has_failed(runtime, job, failure):
         note(f"Job {job} has no failed items{f' of class {failure}' if failure else ''}.")
         return _tell(runtime, job, as_json=as_json)
-    _set_going(runtime, found)
-    with runtime.store.write() as connection:
-        count = retry_failed(connection, job, failure, found.tier, _image_tier(runtime, found))
-    note(f"Job {job}: trying {count:,} item{'' if count == 1 else 's'} again.")
-    return _run_one(runtime, job, as_json=as_json)
+    with RunLocks(runtime) as locks:
+        locks.take(job)
+        _set_going(runtime, found)
+        with runtime.store.write() as connection:
+            count = retry_failed(connection, job, failure, found.tier, _image_tier(runtime, found))
+        note(f"Job {job}: trying {count:,} item{'' if count == 1 else 's'} again.")
+        return _run_one(runtime, job, as_json=as_json)
 
 
 @click.command("resume")
@@ -56,6 +60,7 @@ def resume(settings: Settings, job: int | None, as_json: bool) -> int:
 
     Without JOB: all that no process is running and that you did not pause yourself.
     """
+    from batcher.cli.locking import RunLocks
     from batcher.domain import JobState
     from batcher.runtime import Runtime
     from batcher.store.jobs import get_job
@@ -67,8 +72,10 @@ def resume(settings: Settings, job: int | None, as_json: bool) -> int:
         if found.state is JobState.DONE:
             note(f"Job {job} is done.")
             return _tell(runtime, job, as_json=as_json)
-        _set_going(runtime, found)
-        return _run_one(runtime, job, as_json=as_json)
+        with RunLocks(runtime) as locks:
+            locks.take(job)
+            _set_going(runtime, found)
+            return _run_one(runtime, job, as_json=as_json)
     return _resume_all(runtime, as_json=as_json)
 
 
@@ -159,7 +166,8 @@ def _set_going(runtime: Runtime, job: Job) -> None:
         )
         half_read = False
     target = JobState.INGESTING if half_read else JobState.RUNNING
-    taken = take_up(runtime.store, runtime.ledger, job.id, target)
+    shared = runtime.settings.broker_url is not None
+    taken = take_up(runtime.store, runtime.ledger, job.id, target, shared=shared)
     if half_read:
         with ReadingNote(resumable=True) as reading:
             finish_ingestion(
@@ -179,25 +187,36 @@ def _image_tier(runtime: Runtime, job: Job) -> str | None:
 
 def _resume_all(runtime: Runtime, *, as_json: bool) -> int:
     """Go on with every job that can; one that cannot does not keep the others from it."""
+    from batcher.cli.locking import RunLocks
+
+    with RunLocks(runtime) as locks:
+        going, code = _set_all_going(runtime, locks)
+        if going:
+            run = _run(runtime, going, silent=as_json)
+            code = run.exit_code if run.interrupted else max(code, run.exit_code)
+            if as_json:
+                echo_json([view.submit_json() for view in run.views])
+            return code
+    note("There is nothing to resume." if code == 0 else "There is nothing else to resume.")
+    if as_json:
+        echo_json([])
+    return code
+
+
+def _set_all_going(runtime: Runtime, locks: RunLocks) -> tuple[list[int], int]:
     going, code = [], 0
     for job in _resumable(runtime):
         try:
+            locks.take(job.id)
             _set_going(runtime, job)
+        except BusyError:
+            continue
         except BatcherError as error:
             note(f"Job {job.id}: {error}")
             code = max(code, error.exit_code)
         else:
             going.append(job.id)
-    if going:
-        run = _run(runtime, going, silent=as_json)
-        code = run.exit_code if run.interrupted else max(code, run.exit_code)
-        if as_json:
-            echo_json([view.submit_json() for view in run.views])
-        return code
-    note("There is nothing to resume." if code == 0 else "There is nothing else to resume.")
-    if as_json:
-        echo_json([])
-    return code
+    return going, code
 
 
 def _run_one(runtime: Runtime, job_id: int, *, as_json: bool) -> int:
@@ -224,7 +243,7 @@ def _tell(runtime: Runtime, job_id: int, *, as_json: bool) -> int:
     from batcher.cli.report import report_lines
     from batcher.cli.running import exit_code
 
-    view = read_job_view(runtime.store, runtime.ledger, job_id)
+    view = read_job_view(runtime, job_id)
     if as_json:
         echo_json(view.submit_json())
     else:

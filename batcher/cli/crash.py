@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -72,6 +73,7 @@ def _secrets(settings: Settings) -> Iterator[str]:
         password = urlsplit(url.get_secret_value()).password if url is not None else None
         if password:
             yield from (password, unquote(password))
+    yield from _alert_secrets(settings)
     try:
         providers = load_catalog(settings).providers.values()
         names = [provider.api_key_env for provider in providers]
@@ -80,6 +82,18 @@ def _secrets(settings: Settings) -> Iterator[str]:
         # The catalogue itself is what is wrong: the built-in providers are still known.
         providers = load_catalog(Settings.model_construct()).providers.values()
         yield from (value for provider in providers if (value := _value(settings, provider.api_key_env)))
+
+
+def _alert_secrets(settings: Settings) -> Iterator[str]:
+    """The URLs of alert channels, and what of them may be a secret: not the kind, nor this machine."""
+    try:
+        urls = settings.alert_targets()
+    except BatcherError:
+        return
+    for url in urls:
+        yield url
+        parts = re.split(r"[/:@?&=,;#]+", url)[1:]
+        yield from (part for part in parts if not re.fullmatch(r"localhost|[\d.]+", part))
 
 
 def _value(settings: Settings, name: str | None) -> str | None:

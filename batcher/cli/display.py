@@ -1,25 +1,34 @@
-"""Shows a run as it goes: a live panel on a terminal, a line now and then elsewhere. On standard error."""
+"""Shows a run as it goes: a live panel on a terminal, lines of a log elsewhere. On standard error."""
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
-from batcher.cli.output import duration, note, visible, visible_line
+from batcher.cli.log_lines import begin_log, hear_loggers, is_watched, log_has_begun
+from batcher.cli.output import duration, note, send_notes_to, visible, visible_line
 from batcher.money import format_usd
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import Progress
 
-LINE_EVERY_S: Final = 10.0
-"""How often a run without a terminal says how far it is."""
+LINE_EVERY_S: Final = 30.0
+"""How often at most a log says how far a run is, unless another tenth of it is done."""
+
+LINE_SHARE: Final = 1 / 20
+"""The longer it runs, the longer it stays silent: a twentieth of its time. A night of eight hours is some
+hundred lines."""
+
+TENTH_EVERY_S: Final = 3.0
+"""How often at most another tenth is worth a line."""
 
 REASON_EVERY_S: Final = 3.0
-"""How often it tells a new reason for waiting: limits that take turns are no news."""
+"""How often a log tells a new reason for waiting."""
+
+REASON_AGAIN_S: Final = 300.0
+"""How often it tells one that it has told before: limits that take turns are no news."""
 
 REFRESHES_PER_S: Final = 4
 
@@ -70,7 +79,15 @@ class Snapshot:
 
 
 class Display(Protocol):
-    """Where a run shows itself."""
+    """Where a run shows itself.
+
+    Attributes:
+        show_every_s: how often it wants a snapshot.
+        count_every_s: how often the counts in it have to be read anew.
+    """
+
+    show_every_s: float
+    count_every_s: float
 
     def show(self, snapshot: Snapshot) -> None:
         """Show how far it is."""
@@ -81,42 +98,86 @@ class Display(Protocol):
     def close(self) -> None:
         """Leave the screen as it is and show nothing more."""
 
+    def conclude(self, text: str) -> None:
+        """Tell how it ended, if the closing report does not stand beside it."""
+
 
 def make_display() -> Display:
-    """A live one on a terminal, plain lines elsewhere."""
-    return LiveDisplay() if sys.stderr.isatty() else PlainDisplay()
+    """A live one on a terminal, lines of a log elsewhere."""
+    if is_watched():
+        hear_loggers()
+        return LiveDisplay()
+    if not log_has_begun():
+        begin_log()
+    return LogDisplay()
 
 
-class PlainDisplay:
-    """One line at the start, every ten seconds, and when there is a new reason for waiting."""
+class LogDisplay:
+    """A line at the start, now and then, and when there is a new reason for waiting."""
+
+    show_every_s = 1.0
+    count_every_s = 5.0
 
     def __init__(self) -> None:
-        self._next_at = 0.0
-        self._reason_at = 0.0
-        self._waiting: str | None = None
+        self._started: float | None = None
+        self._line_at = self._tenth_at = self._reason_at = 0.0
+        self._tenth = 0
+        self._reason: str | None = None
+        self._told: dict[str, float] = {}
 
     def show(self, snapshot: Snapshot) -> None:
         """See :class:`Display`."""
-        waiting = _kind_of(snapshot.waiting)
         now = time.monotonic()
-        is_news = waiting != self._waiting and now >= self._reason_at
-        if now < self._next_at and not is_news:
-            return
-        self._next_at, self._reason_at = now + LINE_EVERY_S, now + REASON_EVERY_S
-        self._waiting = waiting
-        line = f"{snapshot.title}: {snapshot.counts()}; {snapshot.rates()}"
-        self.say(line + (f"; waiting: {snapshot.waiting}" if snapshot.waiting else ""))
+        tenth = 10 * snapshot.ended // max(1, snapshot.total)
+        if self._started is None:
+            self._started = now
+            self._say_how_far(snapshot, now, tenth, " starts")
+        elif now >= self._line_at or (tenth > self._tenth and now >= self._tenth_at):
+            self._say_how_far(snapshot, now, tenth)
+        elif self._is_news(snapshot.waiting, now):
+            self.say(f"{snapshot.title} waits: {snapshot.waiting}")
+            self._note_reason(snapshot.waiting, now)
 
     def say(self, text: str) -> None:
         """See :class:`Display`."""
-        note(f"{datetime.now().astimezone():%H:%M:%S} {text}")
+        note(text)
 
     def close(self) -> None:
         """See :class:`Display`."""
 
+    def conclude(self, text: str) -> None:
+        """See :class:`Display`."""
+        note(text)
+
+    def _say_how_far(self, snapshot: Snapshot, now: float, tenth: int, event: str = "") -> None:
+        rates = f"; {snapshot.rates()}" if not event else ""
+        waiting = f"; waiting: {snapshot.waiting}" if snapshot.waiting else ""
+        self.say(f"{snapshot.title}{event}: {snapshot.counts()}{rates}{waiting}")
+        ran_s = now - (self._started or now)
+        self._line_at = now + max(LINE_EVERY_S, LINE_SHARE * ran_s)
+        self._tenth_at = now + TENTH_EVERY_S
+        self._tenth = tenth
+        self._note_reason(snapshot.waiting, now)
+
+    def _is_news(self, waiting: str | None, now: float) -> bool:
+        reason = _kind_of(waiting)
+        if reason is None or reason == self._reason or now < self._reason_at:
+            return False
+        return now >= self._told.get(reason, now)
+
+    def _note_reason(self, waiting: str | None, now: float) -> None:
+        reason = _kind_of(waiting)
+        if reason is None:
+            return
+        self._reason, self._reason_at = reason, now + REASON_EVERY_S
+        self._told[reason] = now + REASON_AGAIN_S
+
 
 class LiveDisplay:
     """A bar with counts, rates and the reason for waiting, drawn in place with rich."""
+
+    show_every_s = 0.25
+    count_every_s = 1.0
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -138,6 +199,7 @@ class LiveDisplay:
         if not self._started:
             self._started = True
             self._live.start()
+            send_notes_to(self.say)
         self._bar.update(
             self._task, description=snapshot.title, completed=snapshot.ended, total=snapshot.total
         )
@@ -152,6 +214,10 @@ class LiveDisplay:
         if self._started:
             self._live.stop()
             self._started = False
+            send_notes_to(None)
+
+    def conclude(self, text: str) -> None:
+        """See :class:`Display`."""
 
     def _make_bar(self) -> Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn

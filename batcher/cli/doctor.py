@@ -181,4 +181,33 @@ def _local(settings: Settings) -> Finding:
 def _broker(settings: Settings) -> Finding:
     if settings.broker_url is None:
         return Finding("broker", "celery", None, "none: submit runs the work itself")
-    return Finding("broker", "celery", None, "configured, and not used by this version yet")
+    url = settings.limiter_url()
+    if url is None:
+        return Finding("broker", "celery", None, "is no Redis: rate limits are not shared")
+    try:
+        _ping(url)
+    except ValueError:
+        wrong = "broker_url cannot be read: it looks like redis://HOST:6379/0"
+        return Finding("broker", "celery", False, wrong)
+    except OSError as error:
+        away = f"Redis does not answer ({error}): each process holds the rate limits by itself"
+        return Finding("broker", "celery", False, away)
+    return Finding("broker", "celery", True, "Redis answers: processes share their rate limits there")
+
+
+def _ping(url: str) -> None:
+    """Ask a Redis whether it is there.
+
+    Raises:
+        OSError: if it is not.
+        ValueError: if the URL is none. Its message may hold a part of the password.
+    """
+    from redis import Redis, RedisError
+
+    try:
+        with Redis.from_url(
+            url, socket_timeout=CHECK_TIMEOUT_S, socket_connect_timeout=CHECK_TIMEOUT_S
+        ) as client:
+            client.ping()
+    except RedisError as error:
+        raise OSError(type(error).__name__) from None

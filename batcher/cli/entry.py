@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from batcher.cli.output import echo_json, note
+from batcher.cli.output import echo_json, note, send_notes_to
 from batcher.cli.root import Invocation, root
 from batcher.errors import BatcherError
 
@@ -28,6 +28,7 @@ _OUTPUT_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 def run(arguments: Sequence[str] | None) -> int:
     """Run ``batcher`` with these words; returns the exit code."""
     invocation = Invocation()
+    send_notes_to(None)
     try:
         code = root.main(arguments, prog_name="batcher", standalone_mode=False, obj=invocation)
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,9 @@ from batcher.budget.spend import Spend, day_balance, spend_of_job
 from batcher.cli.output import iso_time, usd, usd_or_none
 from batcher.domain import ItemStatus, JobState
 from batcher.engine.leasing import is_dead
+from batcher.errors import BatcherError
+from batcher.planning.choice import pick_model
+from batcher.planning.record import Estimate
 from batcher.quality.golden import Accuracy, accuracy
 from batcher.store.jobs import (
     ErrorExample,
@@ -22,12 +26,12 @@ from batcher.store.jobs import (
     get_job,
 )
 from batcher.store.leases import active_workers
+from batcher.store.results import count_models
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from batcher.budget.ledger import Ledger
-    from batcher.store.database import Store
+    from batcher.runtime import Runtime
 
 EXAMPLES_PER_CLASS: Final = 2
 CLASSES_WITH_EXAMPLES: Final = 5
@@ -42,9 +46,12 @@ class JobView:
         items: by status.
         failed: failed items by class.
         rejected: rejected items by code.
+        models: items that each model answered, most first. Reused answers are left out.
+        stood_in: those of them that it answered in place of the first choice of their tier.
         examples: a few failed and rejected items, by class or code.
         balance: the job's own account.
         today: the daily cap's account; None before the first call ever.
+        estimate: what it was estimated to cost; None if it never was.
         has_worker: whether a process that lives holds some of its items.
     """
 
@@ -53,11 +60,14 @@ class JobView:
     reused: int
     failed: dict[str, int]
     rejected: dict[str, int]
+    models: dict[str, int]
+    stood_in: dict[str, int]
     examples: dict[str, list[ErrorExample]]
     spend: Spend
     balance: Balance | None
     today: Balance | None
     accuracy: Accuracy | None
+    estimate: Estimate | None
     has_worker: bool
 
     @property
@@ -69,6 +79,16 @@ class JobView:
     def waiting_reason(self) -> str | None:
         """What the job waits for: while it runs, or until somebody resumes it."""
         return self.job.reason if self.job.state is JobState.PAUSED else self.job.waiting_reason
+
+    @property
+    def spent_nusd(self) -> int:
+        """What the job has cost so far."""
+        return self.balance.spent_nusd if self.balance else 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was worked on, so that its cost can be held against the estimate."""
+        return self.job.state is JobState.DONE and not self.items[ItemStatus.CANCELLED]
 
     def to_json(self) -> dict[str, Any]:
         """The view as ``--json`` prints it."""
@@ -84,8 +104,11 @@ class JobView:
             "reused": self.reused,
             "failed_by_class": self.failed,
             "rejected_by_reason": self.rejected,
+            "models": self.models,
+            "stood_in": self.stood_in,
             "examples": {name: [asdict(found) for found in some] for name, some in self.examples.items()},
-            "cost_usd": usd(self.balance.spent_nusd if self.balance else 0),
+            "cost_usd": usd(self.spent_nusd),
+            "estimate": estimate_json(self),
             "reserved_usd": usd(self.balance.reserved_nusd if self.balance else 0),
             "unknown_usd": usd(self.spend.unknown_nusd),
             "max_cost_usd": usd_or_none(self.balance.cap_nusd if self.balance else None),
@@ -130,26 +153,53 @@ def accuracy_json(found: Accuracy | None) -> dict[str, Any] | None:
     }
 
 
-def read_job_view(store: Store, ledger: Ledger, job_id: int) -> JobView:
+def estimate_json(view: JobView) -> dict[str, Any] | None:
+    """What a job was estimated to cost, and how far that was off once nothing is left to do."""
+    found = view.estimate
+    if found is None:
+        return None
+    return {
+        "likely_usd": usd(found.likely_nusd),
+        "low_usd": usd(found.low_nusd),
+        "high_usd": usd(found.high_nusd),
+        "items": found.items,
+        "made_at": iso_time(found.made_at),
+        "spent_before_usd": usd(found.spent_nusd),
+        "actual_usd": usd(view.spent_nusd),
+        "is_final": view.is_complete,
+        "difference": found.error(view.spent_nusd) if view.is_complete else None,
+    }
+
+
+def read_job_view(runtime: Runtime, job_id: int) -> JobView:
     """Read it.
 
     Raises:
         UsageError: if there is no such job.
     """
-    with store.read() as connection:
-        return _read(connection, ledger, job_id)
+    with runtime.store.read() as connection:
+        return _read(connection, runtime, job_id)
 
 
-def _read(connection: Connection, ledger: Ledger, job_id: int) -> JobView:
+def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
     job = get_job(connection, job_id)
+    ledger = runtime.ledger
     failed = count_errors(connection, job_id, ItemStatus.FAILED)
     rejected = count_errors(connection, job_id, ItemStatus.REJECTED)
+    models: Counter[str] = Counter()
+    stood_in: Counter[str] = Counter()
+    for (tier, model), count in count_models(connection, job_id).items():
+        models[model] += count
+        if _stood_in(runtime, job, tier, model):
+            stood_in[model] += count
     return JobView(
         job=job,
         items=count_items(connection, job_id),
         reused=count_reused(connection, job_id),
         failed=failed,
         rejected=rejected,
+        models=dict(models.most_common()),
+        stood_in=dict(stood_in.most_common()),
         examples={
             name: example_errors(connection, job_id, status, name, EXAMPLES_PER_CLASS)
             for status, classes in ((ItemStatus.FAILED, failed), (ItemStatus.REJECTED, rejected))
@@ -159,5 +209,14 @@ def _read(connection: Connection, ledger: Ledger, job_id: int) -> JobView:
         balance=next(iter(ledger.balances(connection, [job_account(job_id)])), None),
         today=day_balance(connection),
         accuracy=accuracy(connection, job_id),
+        estimate=Estimate.of_job(job),
         has_worker=any(not is_dead(worker) for _, worker in active_workers(connection, job_id)),
     )
+
+
+def _stood_in(runtime: Runtime, job: Job, tier: str, model: str) -> bool:
+    """Whether a tier has another first choice, as far as the catalogue and the keys at hand tell."""
+    try:
+        return pick_model(runtime.catalog, tier, job.pinned_model, runtime.is_usable).name != model
+    except BatcherError:
+        return False

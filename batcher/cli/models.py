@@ -50,7 +50,7 @@ def list_command(ctx: click.Context, tier: str | None, as_json: bool) -> None:
     header = ("MODEL", "TIER", "PROVIDER", "IN $/M", "OUT $/M", "CONTEXT", "ABILITIES", "KEY", "AS OF")
     _echo_table([header, *(_columns(row) for row in rows)])
     for name in () if tier else catalog.unpriced:
-        click.echo(f"{name} has no price and cannot be used. Say: batcher models check", err=True)
+        click.echo(f"{name} has no price, or can cost more: see batcher models check", err=True)
 
 
 @models.command("check", help="Compare the prices in force with genai-prices. Exit code 1 if any differs.")
@@ -153,6 +153,13 @@ def _describe(model: Model, catalog: Catalog, settings: Settings) -> dict[str, A
         "cached_input_usd": float(nusd_to_usd(prices.cached_nusd)),
         "cache_write_usd": float(nusd_to_usd(prices.cache_write_nusd)),
         "batch_percent": prices.batch_percent,
+        "long_from": prices.long_from if prices.long else None,
+        "long_input_usd": float(nusd_to_usd(prices.long.input_nusd)) if prices.long else None,
+        "long_output_usd": float(nusd_to_usd(prices.long.output_nusd)) if prices.long else None,
+        "per_request_usd": float(nusd_to_usd(prices.request_nusd)),
+        "price_percent": model.price_percent,
+        "reasoning_beyond_limit": model.reasoning_beyond_limit,
+        "image_tokens": model.image_tokens,
         "context": model.context,
         "practical_context": model.practical_context,
         "max_output": model.max_output,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -53,7 +53,25 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """Tell the user something that is no result; see :func:`visible`."""
+    _writers[-1](text)
+
+
+def send_notes_to(writer: NoteWriter | None) -> None:
+    """Let something else write the notes of this process from now on; None: as they are, as at the start."""
+    _writers[1:] = [] if writer is None else [writer]
+
+
+def notes_go_elsewhere() -> bool:
+    """Whether something else writes them."""
+    return len(_writers) > 1
+
+
+def _write_note(text: str) -> None:
     click.echo(visible(text), err=True)
+
+
+NoteWriter = Callable[[str], None]
+_writers: Final[list[NoteWriter]] = [_write_note]
 
 
 def visible(text: str) -> str:

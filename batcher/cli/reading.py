@@ -13,12 +13,12 @@ from batcher.cli.output import note
 if TYPE_CHECKING:
     from batcher.engine.ingestion import Intake
 
-_LINE_EVERY_S: Final = 10.0
+_LINE_EVERY_S: Final = 30.0
 _REDRAW_EVERY_S: Final = 0.25
 
 
 class ReadingNote:
-    """One line, redrawn in place on a terminal, and a new one every ten seconds elsewhere.
+    """One line, redrawn in place on a terminal, and a new one every half a minute elsewhere.
 
     Args:
         resumable: whether what was read stays, so that Ctrl-C is answered with how to go on.
@@ -47,4 +47,7 @@ class ReadingNote:
             return
         self._next_at, self._drawn = now + self._every_s, True
         text = f"reading: {intake.seen:,} documents"
-        click.echo(f"\r{text}\033[K" if self._live else text, nl=not self._live, err=True)
+        if self._live:
+            click.echo(f"\r{text}\033[K", nl=False, err=True)
+        else:
+            note(text)

@@ -23,7 +23,7 @@ them as they are.
 | exit code | meaning |
 | --- | --- |
 | 0 | all done |
-| 1 | some items failed or were rejected, or the job was paused or cancelled |
+| 1 | items failed or were rejected, the job was paused, cancelled or out of time, or another start runs it |
 | 2 | the command line names something that does not exist, or does not fit |
 | 3 | a key, a price, a setting or a file that the configuration needs is missing or wrong |
 | 4 | stopped by the budget; the job is paused and can be resumed |

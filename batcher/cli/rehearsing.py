@@ -14,10 +14,11 @@ from batcher.cli.display import Display, Snapshot, make_display
 from batcher.cli.output import duration, echo_json, iso_time, local_time, note, usd, usd_or_none
 from batcher.cli.reading import ReadingNote
 from batcher.cli.running import EXIT_BUDGET, EXIT_DEPENDENCY, EXIT_DONE, EXIT_INCOMPLETE, EXIT_INTERRUPTED
+from batcher.dispatch.finish_by import FINISH_BY_REASON, FinishBy, parse_finish_by
 from batcher.dispatch.rehearsal import Rehearsal, open_real_store, read_books
 from batcher.dispatch.rehearsal_report import RehearsalReport, RehearsedDay, read_report
 from batcher.domain import ItemStatus, JobState
-from batcher.engine.engine import Ending
+from batcher.engine.control import Ending
 from batcher.engine.submission import submit
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 from batcher.money import format_usd
@@ -36,13 +37,16 @@ _REDRAW_S: Final = 0.25
 _MOST_WAITS: Final = 4
 
 
-def rehearse_request(runtime: Runtime, request: SubmitRequest, faults: Path | None, *, as_json: bool) -> int:
+def rehearse_request(
+    runtime: Runtime, request: SubmitRequest, faults: Path | None, *, finish_by: str | None, as_json: bool
+) -> int:
     """Rehearse a request and print what to expect; returns the exit code.
 
     Args:
         runtime: the real one, of which the settings, the catalogue and the tasks are used.
         request: what the user asks for.
         faults: a fault script, or None.
+        finish_by: when to stop, done or not, as the user wrote it.
         as_json: print JSON.
 
     Raises:
@@ -54,13 +58,14 @@ def rehearse_request(runtime: Runtime, request: SubmitRequest, faults: Path | No
     real = open_real_store(runtime.settings)
     try:
         books = read_books(real, runtime.settings.time_zone)
+        end = parse_finish_by(finish_by, books.now, runtime.settings.time_zone) if finish_by else None
         rehearsal = Rehearsal(runtime.settings, runtime.catalog, books, is_usable, faults=script)
         with rehearsal:
             job = _take_in(rehearsal, order, int(runtime.settings.max_file_mb * 1_000_000))
             if real is not None:
                 rehearsal.adopt_answers(real, job)
                 real.close()
-            ending = _run(rehearsal, job)
+            ending = _run(rehearsal, job, end)
             report = read_report(rehearsal, job.id)
     finally:
         if real is not None:
@@ -114,7 +119,7 @@ def _take_in(rehearsal: Rehearsal, order: Order, max_file_bytes: int) -> Job:
     return submitted.job
 
 
-def _run(rehearsal: Rehearsal, job: Job) -> Ending:
+def _run(rehearsal: Rehearsal, job: Job, finish_by: FinishBy | None) -> Ending:
     display = make_display()
     show = _Show(rehearsal, job, display)
 
@@ -122,7 +127,7 @@ def _run(rehearsal: Rehearsal, job: Job) -> Ending:
         display.say("Stopping." if number == 1 else "Stopping at once.")
 
     try:
-        return rehearsal.run(job.id, on_sample=show, on_signal=on_signal)
+        return rehearsal.run(job.id, finish_by=finish_by, on_sample=show, on_signal=on_signal)
     finally:
         display.close()
 
@@ -167,6 +172,8 @@ class _Show:
 
 
 def _exit_code(ending: Ending, report: RehearsalReport) -> int:
+    if (report.reason or "").startswith(FINISH_BY_REASON):
+        return EXIT_INCOMPLETE
     if ending is Ending.STOPPED:
         return EXIT_INTERRUPTED
     if ending is Ending.BUDGET:

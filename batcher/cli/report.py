@@ -76,7 +76,7 @@ def _facts(view: JobView, run: Run | None) -> list[tuple[str, str]]:
     items, spend = view.items, view.spend
     reused = f" ({view.reused:,} reused)" if view.reused else ""
     open_items = items[ItemStatus.PENDING] + items[ItemStatus.LEASED]
-    cost = format_usd(view.balance.spent_nusd if view.balance else 0)
+    cost = format_usd(view.spent_nusd)
     if spend.unknown_nusd:
         cost += f" ({format_usd(spend.unknown_nusd)} of it for calls whose outcome is not known)"
     if view.balance and view.balance.cap_nusd is not None:
@@ -88,8 +88,10 @@ def _facts(view: JobView, run: Run | None) -> list[tuple[str, str]]:
         ("open", f"{open_items:,}" if open_items else ""),
         ("failed", _with_causes(items[ItemStatus.FAILED], view.failed)),
         ("rejected", _with_causes(items[ItemStatus.REJECTED], view.rejected)),
+        ("models", _models(view)),
         ("cancelled", f"{items[ItemStatus.CANCELLED]:,}" if items[ItemStatus.CANCELLED] else ""),
         ("cost", cost),
+        ("estimate", _estimate(view)),
         ("tokens", tokens if spend.calls else ""),
         ("time", _speed(run)),
         ("today", _today(view)),
@@ -105,10 +107,34 @@ def _waiting(view: JobView) -> str:
     return view.waiting_reason + until
 
 
+def _estimate(view: JobView) -> str:
+    """What it was estimated to cost against what it did, or against what it has so far."""
+    found = view.estimate
+    if found is None or not (found.likely_nusd or view.spent_nusd):
+        return ""
+    told, actual = format_usd(found.likely_nusd), format_usd(view.spent_nusd)
+    if not view.is_complete:
+        return f"{told} for all of it, {actual} so far"
+    difference = found.error(view.spent_nusd)
+    return f"{told}, actual {actual}" + (
+        "" if difference is None else f" ({difference:+.0%})".replace("%", " %")
+    )
+
+
 def _with_causes(count: int, causes: Mapping[str, int]) -> str:
     return (
         f"{count:,}: " + ", ".join(f"{name} {number:,}" for name, number in causes.items()) if count else ""
     )
+
+
+def _models(view: JobView) -> str:
+    """Who answered, and how much of it in place of the first choice of a tier."""
+    shown = []
+    for name, count in view.models.items():
+        stood_in = view.stood_in.get(name, 0)
+        part = "" if stood_in == count else f"{stood_in:,} "
+        shown.append(f"{name} {count:,}" + (f" ({part}stood in)" if stood_in else ""))
+    return ", ".join(shown)
 
 
 def _speed(run: Run | None) -> str:

@@ -25,6 +25,7 @@ class Invocation:
 
 COMMANDS: Final = {
     "submit": LazyCommand("batcher.cli.submit:submit", "Put documents through a task, and run it."),
+    "plan": LazyCommand("batcher.cli.plan:plan", "Say what a submission would cost and take."),
     "status": LazyCommand("batcher.cli.status:status", "How far a job is."),
     "jobs": LazyCommand("batcher.cli.status:jobs", "List the jobs, newest first."),
     "results": LazyCommand("batcher.cli.results:results", "Write a job's results, also in mid-run."),
@@ -34,6 +35,9 @@ COMMANDS: Final = {
     "cancel": LazyCommand("batcher.cli.control:cancel", "Stop a job for good."),
     "budget": LazyCommand("batcher.cli.budget:budget", "Show or set the caps on spending."),
     "spend": LazyCommand("batcher.cli.spend:spend", "Where the money went."),
+    "alerts": LazyCommand(
+        "batcher.cli.alerts:alerts", "List alerts, test their channels, deliver what is pending."
+    ),
     "tasks": LazyCommand("batcher.cli.tasks:tasks", "List, show, check and make tasks."),
     "models": LazyCommand(
         "batcher.cli.models:models",
@@ -41,6 +45,10 @@ COMMANDS: Final = {
         {"pull": "batcher.cli.models_pull:pull"},
     ),
     "doctor": LazyCommand("batcher.cli.doctor:doctor", "Check keys, endpoints, store and models."),
+    "ingest": LazyCommand("batcher.cli.detaching:ingest", "Read a job's corpus; what submit --detach runs."),
+    "worker": LazyCommand("batcher.cli.worker:worker", "Do the work that submit hands over."),
+    "workers": LazyCommand("batcher.cli.workers:workers", "Who is alive, on what, waiting for what."),
+    "db": LazyCommand("batcher.cli.db:db", "Show or upgrade the schema of the store."),
     "simulate": LazyCommand("batcher.cli.simulate:simulate", "Serve all vendors' APIs on loopback."),
     "init": LazyCommand("batcher.cli.init:init", "Write a commented batcher.toml."),
 }

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from batcher.budget.ledger import job_account
 from batcher.budget.spend import day_balance
 from batcher.cli.display import Display, Snapshot, make_display
+from batcher.cli.following import Followed, follow_jobs
 from batcher.cli.job_view import JobView, read_job_view
-from batcher.cli.output import note
+from batcher.cli.output import duration, note
+from batcher.dispatch.finish_by import FINISH_BY_REASON, stop_in_time
 from batcher.dispatch.inline import run_inline
 from batcher.domain import ItemStatus, JobState
-from batcher.errors import ConfigurationError
+from batcher.engine.control import INTERRUPTED
+from batcher.engine.submission import PAUSED_BY_USER
+from batcher.errors import ConfigurationError, DependencyError
 from batcher.quality.golden import score_samples
 from batcher.store.jobs import count_items_of
 from batcher.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from batcher.budget.ledger import Balance
+    from batcher.dispatch.finish_by import FinishBy
     from batcher.engine.engine import Engine
     from batcher.runtime import Runtime
     from batcher.store.jobs import Job
@@ -36,50 +43,138 @@ BUDGET_REASON: Final = "budget:"
 """How the reason of a pause begins that a cap made."""
 
 _UNFINISHED: Final = (JobState.INGESTING, JobState.RUNNING, JobState.PAUSED)
-_REDRAW_S: Final = 0.25
-_COUNT_EVERY_S: Final = 1.0
 _COUNT_SHARE: Final = 20
 """Counting may take a twentieth of the time: on large jobs it is done less often."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that ended: the jobs as it left them, what this process did for them, and how long it took."""
+    """A run that ended: the jobs as it left them, what this process did for them, and how long it took.
+
+    Attributes:
+        views: the jobs.
+        started_at: Unix seconds, by the store's clock.
+        first_day: the ledger's day at the start.
+        seconds: from start to end.
+        done: documents that it answered.
+        spent_nusd: what it spent, by job.
+        interrupted: whether a signal ended it before its jobs were over.
+        exit_code: what it means for the caller.
+        by_workers: whether others did the work, and go on with it.
+    """
 
     views: tuple[JobView, ...]
+    started_at: float
+    first_day: str
     seconds: float
     done: int
+    spent_nusd: Mapping[int, int]
     interrupted: bool
     exit_code: int
+    by_workers: bool = False
 
 
-def run_jobs(runtime: Runtime, job_ids: Sequence[int]) -> Run:
-    """Run jobs to their end in this process."""
+def run_jobs(runtime: Runtime, job_ids: Sequence[int], finish_by: FinishBy | None = None) -> Run:
+    """Run jobs to their end: in this process, or by workers where there is a broker.
+
+    Args:
+        runtime: what they run on.
+        job_ids: which.
+        finish_by: when to be done; what is left is then paused.
+    """
+    start = _read_start(runtime, job_ids)
     display = make_display()
-    follower = _Follower(runtime, job_ids, display)
+    if runtime.settings.broker_url is not None:
+        return _follow(runtime, job_ids, start, display, finish_by)
+    follower = _Follower(runtime, job_ids, display, finish_by)
     signals: list[int] = []
 
     def on_signal(number: int) -> None:
         signals.append(number)
         display.say(_STOPPING if number == 1 else "Stopping at once.")
 
-    started = time.monotonic()
     try:
-        run_inline(runtime.engine, runtime.aclose, list(job_ids), watch=follower.watch, on_signal=on_signal)
+        run_inline(
+            runtime.engine,
+            runtime.aclose,
+            list(job_ids),
+            watch=follower.watch,
+            on_signal=on_signal,
+            new_loop=runtime.new_loop,
+            alerts=runtime.alerts,
+        )
     finally:
         display.close()
+    over = Followed(follower.seconds, follower.done, bool(signals))
+    return _concluded(runtime, job_ids, start, display, over)
+
+
+def _follow(
+    runtime: Runtime, job_ids: Sequence[int], start: _Start, display: Display, finish_by: FinishBy | None
+) -> Run:
+    """Let workers run them, and watch."""
+    try:
+        over = follow_jobs(runtime, job_ids, display, finish_by)
+    finally:
+        display.close()
+    return _concluded(runtime, job_ids, start, display, over)
+
+
+def _concluded(
+    runtime: Runtime, job_ids: Sequence[int], start: _Start, display: Display, over: Followed
+) -> Run:
+    """Score what can be scored, and say what the run came to."""
     for job_id in job_ids:
         _score(runtime, job_id)
-    views = tuple(read_job_view(runtime.store, runtime.ledger, job_id) for job_id in job_ids)
+    # Once more: how accurate they are is known only now.
+    runtime.alerts.conclude(job_ids)
+    views = tuple(read_job_view(runtime, job_id) for job_id in job_ids)
     codes = [exit_code(runtime, view) for view in views]
-    interrupted = bool(signals) and any(view.job.state in _UNFINISHED for view in views)
+    for view, code in zip(views, codes, strict=True):
+        display.conclude(_conclusion(view, code, over.seconds))
+    interrupted = over.interrupted and any(view.job.state in _UNFINISHED for view in views)
     return Run(
         views=views,
-        seconds=time.monotonic() - started,
-        done=follower.done,
+        started_at=start.at,
+        first_day=start.day,
+        seconds=over.seconds,
+        done=over.done,
+        spent_nusd={view.job.id: _spent(view.balance) - start.spent_nusd[view.job.id] for view in views},
         interrupted=interrupted,
         exit_code=EXIT_INTERRUPTED if interrupted else max(codes, default=EXIT_DONE),
+        by_workers=runtime.settings.broker_url is not None,
     )
+
+
+def _conclusion(view: JobView, code: int, seconds: float) -> str:
+    counts = ", ".join(f"{count:,} {status}" for status, count in view.items.items() if count)
+    reason = f" ({view.job.reason})" if view.job.reason else ""
+    grave = "" if code == EXIT_DONE else "Warning: "
+    return f"{grave}job {view.job.id} {view.job.state}{reason}: {counts}; took {duration(seconds)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What was so before the first call: the time, the ledger's day, what the jobs had spent."""
+
+    at: float
+    day: str
+    spent_nusd: Mapping[int, int]
+
+
+def _read_start(runtime: Runtime, job_ids: Sequence[int]) -> _Start:
+    with runtime.store.write() as connection:
+        balances = {
+            job_id: next(iter(runtime.ledger.balances(connection, [job_account(job_id)])), None)
+            for job_id in job_ids
+        }
+        day = runtime.ledger.today(connection)
+        spent = {job_id: _spent(balance) for job_id, balance in balances.items()}
+        return _Start(runtime.store.now(connection), day, spent)
+
+
+def _spent(balance: Balance | None) -> int:
+    return balance.spent_nusd if balance else 0
 
 
 def exit_code(runtime: Runtime, view: JobView) -> int:
@@ -93,7 +188,7 @@ def exit_code(runtime: Runtime, view: JobView) -> int:
     reason = job.reason or ""
     if reason.startswith(BUDGET_REASON):
         return EXIT_BUDGET
-    if reason == "interrupted" or reason.startswith("paused by"):
+    if reason.startswith((INTERRUPTED, FINISH_BY_REASON, PAUSED_BY_USER)):
         return EXIT_INCOMPLETE
     return EXIT_DEPENDENCY if _has_model(runtime, job) else EXIT_CONFIGURATION
 
@@ -127,10 +222,14 @@ _STOPPING: Final = (
 class _Follower:
     """Follows an engine for a display: cheap counters often, counts from the store once a second."""
 
-    def __init__(self, runtime: Runtime, job_ids: Sequence[int], display: Display) -> None:
+    def __init__(
+        self, runtime: Runtime, job_ids: Sequence[int], display: Display, finish_by: FinishBy | None
+    ) -> None:
         self._runtime = runtime
         self._job_ids = list(job_ids)
         self._display = display
+        self._finish_by = finish_by
+        self.seconds = 0.0
         self._counts = dict.fromkeys(ItemStatus, 0)
         self._today: Balance | None = None
         self._engine: Engine | None = None
@@ -141,16 +240,34 @@ class _Follower:
         return self._engine.progress.done if self._engine else 0
 
     async def watch(self, engine: Engine) -> None:
-        """Show the engine until cancelled."""
+        """Show the engine until cancelled, and stop it when it is time."""
         self._engine = engine
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        tasks = [asyncio.create_task(self._show(engine))]
+        if self._finish_by is not None:
+            timeout_s = self._runtime.settings.call_timeout_s
+            stopping = stop_in_time(engine, self._runtime.store, self._job_ids, self._finish_by, timeout_s)
+            tasks.append(asyncio.create_task(stopping))
+        try:
+            # What ends the one, be it a bug, is not to end the other.
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            self.seconds = clock() - started
+            for task in tasks:
+                task.cancel()
+
+    async def _show(self, engine: Engine) -> None:
         clock = asyncio.get_running_loop().time
         next_count = clock()
         while True:
             if clock() >= next_count:
-                took = await asyncio.to_thread(self._count)
-                next_count = clock() + max(_COUNT_EVERY_S, _COUNT_SHARE * took)
+                took = 0.0
+                with suppress(DependencyError):
+                    took = await asyncio.to_thread(self._count)
+                next_count = clock() + max(self._display.count_every_s, _COUNT_SHARE * took)
             self._display.show(self._snapshot(engine))
-            await asyncio.sleep(_REDRAW_S)
+            await asyncio.sleep(self._display.show_every_s)
 
     def _count(self) -> float:
         started = time.monotonic()
@@ -187,4 +304,7 @@ def explain_stop(run: Run) -> None:
     unfinished = [view.job.id for view in run.views if view.job.state in _UNFINISHED]
     if run.interrupted and unfinished:
         only = f" {unfinished[0]}" if len(unfinished) == 1 else ""
+        if run.by_workers:
+            note(f"Not watching any more; workers go on with it. Watch again: batcher status{only} --watch")
+            return
         note(f"Interrupted. Nothing that is done will be done again. Go on with: batcher resume{only}")

@@ -39,7 +39,7 @@ def status(settings: Settings, job: int | None, watch: bool, as_json: bool) -> i
     if job is None:
         with runtime.store.read() as connection:
             job = newest_job_id(connection)
-    view = read_job_view(runtime.store, runtime.ledger, job)
+    view = read_job_view(runtime, job)
     if watch:
         return _watch(runtime, view, as_json=as_json)
     _echo(view, as_json=as_json)
@@ -87,7 +87,7 @@ def _watch(runtime: Runtime, view: JobView, *, as_json: bool) -> int:
         if view.job.state not in {JobState.INGESTING, JobState.RUNNING}:
             break
         time.sleep(_WATCH_EVERY_S)
-        view = read_job_view(runtime.store, runtime.ledger, view.job.id)
+        view = read_job_view(runtime, view.job.id)
     if not as_json:
         _echo(view, as_json=False)
     return exit_code(runtime, view)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from batcher.cli.arguments import MANY
-from batcher.cli.output import can_ask, echo_json, note
-from batcher.errors import ConfigurationError, UsageError
+from batcher.cli.log_lines import LogFormat, begin_log, is_watched
+from batcher.cli.output import can_ask, echo_json, note, say
+from batcher.errors import PausedError, UsageError
 from batcher.settings import Settings
 
 if TYPE_CHECKING:
+    from batcher.dispatch.finish_by import FinishBy
     from batcher.engine.ingestion import Intake
     from batcher.engine.submission import Submitted
     from batcher.planning.order import Order, SubmitRequest
@@ -38,6 +40,18 @@ if TYPE_CHECKING:
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing; nothing is asked without a terminal either.")
 @click.option("--wait/--detach", default=True, help="Run it here and wait (default), or leave it to workers.")
 @click.option(
+    "--priority",
+    type=click.IntRange(-100, 100),
+    metavar="N",
+    help="Its share of a tier that workers serve: 1 and N, for those below 0 a fraction. Default: 0.",
+)
+@click.option(
+    "--finish-by",
+    metavar="TIME",
+    help="Be done by HH:MM (the next one, in the configured time_zone) or by an ISO date and time: what is"
+    " left then is paused until the next start.",
+)
+@click.option(
     "--golden",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -57,6 +71,13 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="With --rehearse: a script of faults, TOML or JSON. See docs/simulator.md",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice([log_format.value for log_format in LogFormat]),
+    default=LogFormat.TEXT.value,
+    show_default=True,
+    help="Of the lines on standard error, where that is no terminal.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_obj
 def submit(
@@ -71,17 +92,21 @@ def submit(
     max_cost: str | None,
     yes: bool,
     wait: bool,
+    finish_by: str | None,
+    priority: int | None,
     golden: Path | None,
     text_column: str | None,
     id_column: str | None,
     rehearse: bool,
     faults: Path | None,
+    log_format: str,
     as_json: bool,
 ) -> int:
     """Put documents through a task, and run it.
 
     PATHs are files, folders, globs, JSONL, CSV or Parquet tables, or - for JSONL on standard input. What was
-    answered before costs nothing; an unfinished job of the same request is taken up.
+    answered before costs nothing; an unfinished job of the same request is taken up. Only one start of a
+    request works at a time: a second one says which process is at work, and exits with 1.
     """
     from batcher.money import usd_to_nusd
     from batcher.planning.order import SubmitRequest
@@ -91,7 +116,9 @@ def submit(
     if faults is not None and not rehearse:
         raise UsageError("--faults spoils simulated calls: give --rehearse too")
     if not wait:
-        _refuse_detach(settings)
+        from batcher.cli.detaching import check_detachable
+
+        check_detachable(settings, paths)
     request = SubmitRequest(
         paths=paths,
         task=task,
@@ -104,49 +131,120 @@ def submit(
         golden=golden,
         text_column=text_column,
         id_column=id_column,
+        priority=priority,
     )
     if rehearse:
         from batcher.cli.rehearsing import rehearse_request
 
-        return rehearse_request(Runtime(settings), request, faults, as_json=as_json)
-    return _submit(Runtime(settings), request, yes=yes, as_json=as_json)
-
-
-def _refuse_detach(settings: Settings) -> None:
-    if settings.broker_url is None:
-        raise UsageError(
-            "--detach needs workers, and no broker_url is set. Leave it out: submit then runs the work itself"
-        )
-    raise ConfigurationError(
-        "A broker_url is set, but this version cannot hand work to Celery yet; a later one will. Use --wait"
+        return rehearse_request(Runtime(settings), request, faults, finish_by=finish_by, as_json=as_json)
+    way = Way(
+        yes=yes, as_json=as_json, detach=not wait, finish_by=finish_by, log_format=LogFormat(log_format)
     )
+    return submit_request(Runtime(settings), request, way)
 
 
-def _submit(runtime: Runtime, request: SubmitRequest, *, yes: bool, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a request is run, and how it tells of it.
+
+    Attributes:
+        yes: ask nothing.
+        as_json: print the outcome as JSON.
+        finish_by: when to be done, as the user wrote it.
+        log_format: of the lines where standard error is no terminal.
+        detach: leave it to workers, the reading of the corpus to a process in the background.
+    """
+
+    yes: bool = False
+    as_json: bool = False
+    finish_by: str | None = None
+    log_format: LogFormat = LogFormat.TEXT
+    detach: bool = False
+
+
+def submit_request(runtime: Runtime, request: SubmitRequest, way: Way) -> int:
+    """Run a request to its end and print what it came to; returns the exit code.
+
+    Raises:
+        BatcherError: for everything that keeps it from running.
+    """
     from batcher.cli.golden_notes import note_unfit
     from batcher.cli.local_weights import ensure_weights
+    from batcher.cli.locking import single_run
+    from batcher.planning.order import corpus_key
 
-    order = _checked(runtime, request, yes=yes)
+    order = _checked(runtime, request, yes=way.yes)
+    if not is_watched():
+        begin_log(way.log_format)
+    finish_by = _read_finish_by(runtime, way.finish_by)
     if order.dropped_rungs:
         note(f"Without a key for {' and '.join(order.dropped_rungs)}: no answer climbs there.")
     note_unfit(order)
-    ensure_weights(runtime, order.model, yes=yes)
-    submitted = _take_in(runtime, order)
+    ensure_weights(runtime, order.model, yes=way.yes)
+    key = corpus_key(order)
+    with single_run(runtime, key):
+        _leave_paused_alone(runtime, key)
+        if not way.detach:
+            return _submit(runtime, order, key, way, finish_by)
+    from batcher.cli.detaching import detach
+
+    job = detach(runtime, order, key)
+    if way.as_json:
+        echo_json({"job_id": job.id, "state": job.state.value, "model": order.model.name})
+    return 0
+
+
+def _submit(runtime: Runtime, order: Order, key: bytes, way: Way, finish_by: FinishBy | None) -> int:
+    from batcher.cli.confirming import confirmed
+
+    submitted = _take_in(runtime, order, key)
     job = submitted.job
-    if not _confirmed(runtime, job, yes=yes):
+    if not confirmed(runtime, job, yes=way.yes):
         return 1
+    from batcher.cli.digest import read_digest
     from batcher.cli.report import echo_report, echo_sample
     from batcher.cli.running import explain_stop, run_jobs
 
-    run = run_jobs(runtime, [job.id])
+    run = run_jobs(runtime, [job.id], finish_by)
     explain_stop(run)
-    if as_json:
-        echo_json(run.views[0].submit_json() | {"model": order.model.name, "taken_up": submitted.taken_up})
-    else:
-        if sys.stdout.isatty():
-            echo_sample(runtime.store, job)
+    digest = read_digest(runtime, run)
+    if way.as_json:
+        facts = {"model": order.model.name, "taken_up": submitted.taken_up, "digest": digest.to_json()}
+        echo_json(run.views[0].submit_json() | facts)
+    elif sys.stdout.isatty():
+        echo_sample(runtime.store, job)
         echo_report(run)
+    else:
+        say("\n".join(digest.lines()))
+    if not is_watched():
+        runtime.alerts.tell(digest.alert())
     return run.exit_code
+
+
+def _read_finish_by(runtime: Runtime, text: str | None) -> FinishBy | None:
+    if text is None:
+        return None
+    from batcher.dispatch.finish_by import parse_finish_by
+
+    with runtime.store.read() as connection:
+        now = runtime.store.now(connection)
+    return parse_finish_by(text, now, runtime.settings.time_zone)
+
+
+def _leave_paused_alone(runtime: Runtime, key: bytes) -> None:
+    """Whoever pauses a job does not want cron to run it; whoever then submits it by hand does."""
+    from batcher.engine.submission import PAUSED_BY_USER
+    from batcher.store.jobs import find_unfinished
+
+    if can_ask():
+        return
+    with runtime.store.read() as connection:
+        job = find_unfinished(connection, key)
+    if job is not None and (job.reason or "").startswith(PAUSED_BY_USER):
+        raise PausedError(
+            f"Job {job.id} of this request is {job.reason}, and stays so. "
+            f"Go on with it: batcher resume {job.id}; give it up: batcher cancel {job.id}"
+        )
 
 
 def _checked(runtime: Runtime, request: SubmitRequest, *, yes: bool) -> Order:
@@ -165,7 +263,7 @@ def _checked(runtime: Runtime, request: SubmitRequest, *, yes: bool) -> Order:
     return check_request(replace(request, tier="local"), runtime.catalog, runtime.is_usable)
 
 
-def _take_in(runtime: Runtime, order: Order) -> Submitted:
+def _take_in(runtime: Runtime, order: Order, key: bytes) -> Submitted:
     from batcher.cli.golden_notes import note_unmatched
     from batcher.cli.reading import ReadingNote
     from batcher.engine.submission import submit as submit_order
@@ -175,6 +273,8 @@ def _take_in(runtime: Runtime, order: Order) -> Submitted:
             runtime.store,
             runtime.ledger,
             order,
+            key=key,
+            shared=runtime.settings.broker_url is not None,
             max_file_bytes=int(runtime.settings.max_file_mb * 1_000_000),
             stdin=sys.stdin.buffer,
             on_take_up=_tell_taken_up,
@@ -192,41 +292,3 @@ def _tell_taken_up(job: Job) -> None:
 def _tell_intake(job: Job, intake: Intake) -> None:
     rejected = f", {intake.rejected:,} of them rejected" if intake.rejected else ""
     note(f"Job {job.id}: {intake.seen:,} document{'' if intake.seen == 1 else 's'} read{rejected}.")
-
-
-def _confirmed(runtime: Runtime, job: Job, *, yes: bool) -> bool:
-    """Tell the price; on a terminal, ask if it may be more than the user wants to be asked for."""
-    from batcher.money import format_usd, usd_to_nusd
-    from batcher.planning.pricing import price_pending
-
-    with runtime.store.read() as connection:
-        price = price_pending(connection, job, runtime.catalog, runtime.is_usable)
-    if price.worst_nusd == 0:
-        return True
-    note(
-        f"Price of {price.calls:,} call{'' if price.calls == 1 else 's'}: about "
-        f"{format_usd(price.likely_nusd)}; with a repair and a climb of every answer at most "
-        f"{format_usd(price.worst_nusd)}. The caps hold in any case."
-    )
-    limit_nusd = usd_to_nusd(str(runtime.settings.confirm_above_usd))
-    if yes or price.worst_nusd <= limit_nusd or not can_ask():
-        return True
-    try:
-        if click.confirm("Go on?", err=True):
-            return True
-    except click.Abort:
-        _put_off(runtime, job)
-        raise
-    _put_off(runtime, job)
-    return False
-
-
-def _put_off(runtime: Runtime, job: Job) -> None:
-    from batcher.domain import JobState
-    from batcher.engine.submission import PAUSED_BY_USER
-    from batcher.store.jobs import set_state
-
-    reason = f"{PAUSED_BY_USER}: the price was not agreed to"
-    with runtime.store.write() as connection:
-        set_state(connection, job.id, JobState.PAUSED, runtime.store.now(connection), reason=reason)
-    note(f"Nothing was spent. Run it with: batcher resume {job.id}, drop it with: batcher cancel {job.id}")

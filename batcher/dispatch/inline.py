@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
-from batcher.engine.engine import Ending, Engine
+from batcher.alerts.alerts import Alerts
+from batcher.alerts.lookout import Lookout
+from batcher.engine.control import Ending
+from batcher.engine.engine import Engine
 
 Watch = Callable[[Engine], Coroutine[Any, Any, None]]
 """Follows an engine until it is cancelled."""
@@ -60,9 +63,12 @@ async def _run(
     job_ids: Sequence[int] | None,
     watch: Watch | None,
     on_signal: Callable[[int], None],
+    on_engine: Callable[[Engine], None],
 ) -> Ending:
     try:
-        return await run_engine(make_engine(), job_ids, watch, on_signal)
+        engine = make_engine()
+        on_engine(engine)
+        return await run_engine(engine, job_ids, watch, on_signal)
     finally:
         await close()
 
@@ -74,6 +80,8 @@ def run_inline(
     *,
     watch: Watch | None = None,
     on_signal: Callable[[int], None] = lambda _: None,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    alerts: Alerts | None = None,
 ) -> Ending:
     """Run jobs to their end in this process.
 
@@ -84,5 +92,16 @@ def run_inline(
         watch: a coroutine that follows the engine (a display); cancelled at the end.
         on_signal: told of the first, second... SIGINT or SIGTERM. The first lets the calls in flight finish,
             the second gives them up; either way the job resumes.
+        new_loop: makes the event loop; None: asyncio's own.
+        alerts: looked after in a thread of its own until the run is over, and for 5 s more at most, so that
+            what its end has to tell goes out. None: nobody is told of anything.
     """
-    return asyncio.run(_run(make_engine, close, job_ids, watch, on_signal))
+    with ExitStack() as lookouts:
+
+        def look_out(engine: Engine) -> None:
+            if alerts is not None:
+                lookouts.enter_context(Lookout(alerts, job_ids, engine.progress.rates))
+
+        # The stack is unwound when the loop is closed: no wait for a channel holds it up.
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(_run(make_engine, close, job_ids, watch, on_signal, look_out))

@@ -13,25 +13,31 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
-from zoneinfo import ZoneInfo
 
-from sqlalchemy import event, make_url, select
+from sqlalchemy import event, select
 
-from batcher.budget.ledger import DEFAULT_DAILY_CAP_NUSD, Ledger, Movement, Movements
-from batcher.budget.spend import day_balance
+from batcher.budget.ledger import (
+    DAY_SCOPE,
+    DEFAULT_DAILY_CAP_NUSD,
+    Account,
+    Balance,
+    Ledger,
+    Movement,
+    Movements,
+)
 from batcher.catalog.models import Catalog, Limits, Model
+from batcher.dispatch.finish_by import FinishBy, stop_in_time
 from batcher.dispatch.inline import run_engine
 from batcher.dispatch.virtual_time import VirtualTimeLoop
 from batcher.domain import ItemStatus, JobState
-from batcher.engine.engine import Ending, Engine, EngineOptions
+from batcher.engine.control import Ending
+from batcher.engine.engine import Engine, EngineOptions
 from batcher.engine.lane import LaneFactory
 from batcher.engine.policy import RetryLimits
 from batcher.engine.submission import take_up
 from batcher.engine.traffic import Traffic
-from batcher.errors import ConfigurationError
 from batcher.limits.memory import MemoryLimiter
 from batcher.planning.choice import Usable
 from batcher.providers.base import Provider
@@ -42,7 +48,7 @@ from batcher.store.database import Store
 from batcher.store.jobs import Job, get_job
 from batcher.store.leases import finish_answered
 from batcher.store.results import find_results
-from batcher.store.schema import SCHEMA_HEAD, ensure_schema, schema_version
+from batcher.store.schema import ensure_schema, open_to_read
 from batcher.store.tables import items
 from batcher.tasks.spec import TaskSpec
 
@@ -59,7 +65,6 @@ _CONTROL_S: Final = 3_600.0
 """Nobody else works on a throwaway store: neither leases nor the state of the job need to be looked at."""
 
 _PAGE_ITEMS: Final = 1_000
-_NO_JOB: Final = 0
 _KINDS: Final = {
     "in flight": "calls in flight",
     "cooling down": "told to wait",
@@ -69,18 +74,18 @@ _KINDS: Final = {
 
 
 class LoopClock:
-    """The clock of one event loop.
+    """The clock of an event loop.
 
     Args:
-        loop: whose time counts, running or not.
+        time: the loop's, running or not.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, time: Callable[[], float]) -> None:
+        self._time = time
 
     def monotonic(self) -> float:
         """The loop's time, seconds."""
-        return self._loop.time()
+        return self._time()
 
     async def sleep(self, seconds: float) -> None:
         """Return after that many of its seconds."""
@@ -93,13 +98,15 @@ class Books:
 
     Attributes:
         now: Unix seconds.
-        cap_nusd: the daily cap.
+        cap_nusd: the daily cap, or None.
         taken_nusd: what is spent and reserved of today's already.
+        others: the caps of tiers, providers and tasks, and how full they are today.
     """
 
     now: float
-    cap_nusd: int
+    cap_nusd: int | None
     taken_nusd: int
+    others: tuple[Balance, ...] = ()
 
 
 def open_real_store(settings: Settings) -> Store | None:
@@ -109,37 +116,23 @@ def open_real_store(settings: Settings) -> Store | None:
         ConfigurationError: if another version of batcher left it behind.
         DependencyError: if it cannot be reached.
     """
-    store = Store(settings.store_url(), read_only=True)
-    if store.is_sqlite and not Path(make_url(settings.store_url()).database or "").exists():
-        return None
-    try:
-        with store.read() as connection:
-            version = schema_version(connection)
-    except BaseException:
-        store.close()
-        raise
-    if version == SCHEMA_HEAD:
-        return store
-    store.close()
-    if version is None:
-        return None
-    raise ConfigurationError(
-        f"The store has schema {version}, this batcher speaks {SCHEMA_HEAD}. Run: batcher jobs, then rehearse"
-    )
+    return open_to_read(settings.store_url())
 
 
 def read_books(store: Store | None, time_zone: str) -> Books:
     """The books of the real store, or those that a new one begins with."""
     if store is None:
         return Books(time.time(), DEFAULT_DAILY_CAP_NUSD, 0)
+    ledger = Ledger(store, time_zone)
     with store.read() as connection:
-        now = store.now(connection)
-        balance = day_balance(connection)
-        today = datetime.fromtimestamp(now, ZoneInfo(time_zone)).date().isoformat()
-        taken = 0
-        if balance is not None and balance.account.period >= today:
-            taken = balance.spent_nusd + balance.reserved_nusd
-        return Books(now, Ledger(store, time_zone).daily_cap_nusd(connection), taken)
+        now, day = store.now(connection), ledger.current_day(connection)
+        cap_nusd = ledger.daily_cap_nusd(connection)
+        today = ledger.balances(connection, [Account(DAY_SCOPE, day)])
+        others = [found for found in ledger.capped(connection, day) if found.account.period == day]
+    taken_nusd = sum(found.spent_nusd + found.reserved_nusd for found in today)
+    return Books(
+        now, cap_nusd, taken_nusd, tuple(found for found in others if found.account.scope != DAY_SCOPE)
+    )
 
 
 class Rehearsal:
@@ -177,8 +170,8 @@ class Rehearsal:
         self._providers: dict[str, Provider] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="batcher-rehearsal-")
         self._loop = VirtualTimeLoop()
-        self._clock = LoopClock(self._loop)
-        self._limiter = MemoryLimiter(self._limits, self._clock, ceilings=self._ceilings)
+        self._clock = LoopClock(lambda: self.seconds)
+        self._limiter = self._make_limiter()
         self.store = Store(f"sqlite:///{Path(self._folder.name) / 'rehearsal.db'}", clock=self.now)
         event.listen(self.store.engine, "connect", _never_wait_for_the_disk)
         self.ledger = Ledger(self.store, settings.time_zone)
@@ -187,8 +180,13 @@ class Rehearsal:
         ensure_schema(self.store)
         with self.store.write() as connection:
             self.ledger.set_daily_cap(connection, self.books.cap_nusd)
+            day = self.ledger.today(connection)
             earlier = Movements()
-            earlier.add(_NO_JOB, self.ledger.today(connection), Movement(0, self.books.taken_nusd))
+            earlier.add_to(Account(DAY_SCOPE, day), Movement(0, self.books.taken_nusd))
+            for other in self.books.others:
+                self.ledger.set_cap(connection, other.account.scope, other.cap_nusd)
+                taken_nusd = other.spent_nusd + other.reserved_nusd
+                earlier.add_to(Account(other.account.scope, day), Movement(0, taken_nusd))
             self.ledger.move(connection, earlier)
         return self
 
@@ -206,6 +204,21 @@ class Rehearsal:
     def now(self) -> float:
         """Virtual Unix seconds."""
         return self.books.now + self._loop.time()
+
+    def new_loop(self, at: float | None = None) -> VirtualTimeLoop:
+        """The loop of another process that starts now, which knows nothing of earlier rates.
+
+        Args:
+            at: Unix seconds when it starts, if that is later.
+        """
+        start = max(self.seconds, 0.0 if at is None else at - self.books.now)
+        self._loop.close()
+        self._loop = VirtualTimeLoop(start)
+        self._limiter = self._make_limiter()
+        return self._loop
+
+    def _make_limiter(self) -> MemoryLimiter:
+        return MemoryLimiter(self._limits, self._clock, ceilings=self._ceilings)
 
     def is_usable(self, model: Model) -> bool:
         """Whether a model takes part."""
@@ -240,6 +253,7 @@ class Rehearsal:
         self,
         job_id: int,
         *,
+        finish_by: FinishBy | None = None,
         on_sample: Callable[[Engine], None] = lambda _: None,
         on_signal: Callable[[int], None] = lambda _: None,
     ) -> Ending:
@@ -250,26 +264,35 @@ class Rehearsal:
 
         Args:
             job_id: the job.
+            finish_by: when to stop, done or not.
             on_sample: shown the engine now and then.
             on_signal: told of SIGINT and SIGTERM; see ``run_inline``.
         """
         with self.store.read() as connection:
             spec = TaskSpec.from_json(get_job(connection, job_id).spec)
-        # Models that cannot be told a schema are told an outline, which the simulator cannot read.
+        # For requests that tell of the schema in a way that the simulator does not understand.
         self.simulator.config.schema = dict(spec.schema)
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            return runner.run(self._run(job_id, on_sample, on_signal))
+            return runner.run(self._run(job_id, finish_by, on_sample, on_signal))
 
     async def _run(
-        self, job_id: int, on_sample: Callable[[Engine], None], on_signal: Callable[[int], None]
+        self,
+        job_id: int,
+        finish_by: FinishBy | None,
+        on_sample: Callable[[Engine], None],
+        on_signal: Callable[[int], None],
     ) -> Ending:
         async def watch(engine: Engine) -> None:
-            await self._watch(engine, on_sample)
+            watching = [self._watch(engine, on_sample)]
+            if finish_by is not None:
+                timeout_s = self._settings.call_timeout_s
+                watching.append(stop_in_time(engine, self.store, [job_id], finish_by, timeout_s))
+            await asyncio.gather(*watching)
 
         is_first_day = True
         try:
             while True:
-                engine = self._engine()
+                engine = self.engine()
                 ending = await run_engine(engine, [job_id], watch, on_signal)
                 self.past[ItemStatus.DONE] += engine.progress.done
                 self.past[ItemStatus.FAILED] += engine.progress.failed
@@ -282,7 +305,7 @@ class Rehearsal:
                 await self._pause(resume_at)
                 take_up(self.store, self.ledger, job_id, JobState.RUNNING)
         finally:
-            await asyncio.gather(*(provider.aclose() for provider in self._providers.values()))
+            await self.aclose()
 
     def _resumes_at(self, job_id: int) -> float | None:
         with self.store.read() as connection:
@@ -310,9 +333,15 @@ class Rehearsal:
     def _ceilings(self, key: str) -> Limits | None:
         """As in a real run: what the user set on purpose."""
         own = self._settings.models.get(key.partition("#")[0])
-        return None if own is None else Limits(own.rpm, own.tpm, own.rpd, own.concurrency)
+        return None if own is None else Limits(own.rpm, own.tpm, own.rpd, own.concurrency, own.itpm, own.otpm)
 
-    def _engine(self) -> Engine:
+    async def aclose(self) -> None:
+        """Close the providers' clients, on the loop that they were used on."""
+        providers, self._providers = list(self._providers.values()), {}
+        await asyncio.gather(*(provider.aclose() for provider in providers))
+
+    def engine(self) -> Engine:
+        """A new engine on these vendors, this clock and this store."""
         settings = self._settings
         lanes = LaneFactory(
             self._catalog,
@@ -348,7 +377,9 @@ def _make_simulator(catalog: Catalog) -> Simulator:
     """Vendors that take their usual time and hold the limits that the settings tell."""
     simulator = Simulator(SimulatorConfig(latency_scale=1.0))
     for model in catalog.models.values():
-        told = {"rpm": model.limits.rpm, "tpm": model.limits.tpm, "rpd": model.limits.rpd}
+        limits = model.limits
+        told = {"rpm": limits.rpm, "tpm": limits.tpm, "rpd": limits.rpd}
+        told |= {"input_tpm": limits.itpm, "output_tpm": limits.otpm}
         vendor = simulated_vendor(catalog.providers[model.provider])
         simulator.limits.change({"vendor": vendor, "model": model.id, **told})
     return simulator

@@ -9,8 +9,9 @@ from typing import Final
 from batcher.documents.records import ContentError
 from batcher.domain import Image
 
-MAX_PIXELS: Final = 64_000_000
-"""8,000 x 8,000, the largest side that vendors of vision models take; more is a decompression bomb."""
+MAX_SIDE: Final = 8_000
+"""Pixels: the longest side that Anthropic takes; larger ones are decompression bombs. The catalogue's
+``image_tokens``, the most that one image can cost, hold up to it: Gemini cuts 384 x 9,999 into 80 tiles."""
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIZE_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -43,7 +44,7 @@ def read_image(data: bytes, mime: str) -> Image:
         The image, its bytes unchanged.
 
     Raises:
-        ContentError: ``truncated``, ``unreadable`` (no size) or ``too_large`` (over ``MAX_PIXELS``).
+        ContentError: ``truncated``, ``unreadable`` (no size) or ``too_large`` (a side over ``MAX_SIDE``).
     """
     try:
         width, height = _READERS[mime](data)
@@ -51,10 +52,10 @@ def read_image(data: bytes, mime: str) -> Image:
         raise _truncated(mime) from error
     if width < 1 or height < 1:
         raise ContentError("unreadable", f"The {_name(mime)} image gives its size as {width} x {height}.")
-    if width * height > MAX_PIXELS:
+    if max(width, height) > MAX_SIDE:
         raise ContentError(
             "too_large",
-            f"The image has {width} x {height} pixels; at most {MAX_PIXELS:,} are taken. Scale it down.",
+            f"The image has {width} x {height} pixels; a side may have {MAX_SIDE:,}. Scale it down.",
         )
     return Image(mime, data, width, height)
 

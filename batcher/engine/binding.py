@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from batcher.domain import Message, Usage
@@ -31,8 +31,10 @@ class Binding(Fit):
         """What limits, slots and circuits are kept by."""
         return f"{self.model.name}#{self.account}"
 
-    def request(self, messages: Sequence[Message], max_output_tokens: int) -> ChatRequest:
-        """The call that these messages make."""
+    def request(
+        self, messages: Sequence[Message], max_output_tokens: int, may_leave: Callable[[], bool]
+    ) -> ChatRequest:
+        """The call that these messages make; ``may_leave`` is asked in the moment before it leaves."""
         return ChatRequest(
             model_id=self.model.id,
             messages=tuple(messages),
@@ -40,9 +42,10 @@ class Binding(Fit):
             schema_name=self.spec.schema_name,
             enforce_schema="schema" in self.model.abilities,
             max_output_tokens=max_output_tokens,
-            temperature=self.spec.temperature,
+            temperature=self.spec.temperature if self.model.takes_temperature else None,
             timeout_s=self.timeout_s,
             extra=self.model.extra,
+            may_leave=may_leave,
         )
 
     def counted_input_tokens(self, usage: Usage) -> int:

@@ -70,11 +70,9 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def not_sent(mark: Mark, why: str) -> Fault:
+def not_sent(mark: Mark, why: str) -> Settlement:
     """A call that was marked and held back: it costs nothing."""
-    return Fault(
-        Settlement(mark.attempt_id, AttemptState.SETTLED, 0, "not_sent"), FailureClass.TRANSIENT, why
-    )
+    return Settlement(mark.attempt_id, AttemptState.SETTLED, 0, "not_sent", error=why)
 
 
 def fault_of_error(mark: Mark, error: ProviderError, latency_s: float) -> Fault:
@@ -108,8 +106,15 @@ def read_completion(
         latency_s=latency_s,
     )
     if completion.usage is not None:
-        cost = cost_nusd(completion.usage, mark.prices)
-        settlement = replace(settlement, state=AttemptState.SETTLED, cost_nusd=cost, usage=completion.usage)
+        usage = completion.usage
+        charged = mark.prices.charged(usage.input_tokens)
+        settlement = replace(
+            settlement,
+            state=AttemptState.SETTLED,
+            cost_nusd=cost_nusd(usage, mark.prices),
+            usage=usage,
+            prices=None if charged is mark.prices else charged,
+        )
     try:
         answer = _validated(lane, completion)
     except _InvalidError as error:

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 
 import orjson
 
-from batcher.budget.ledger import DAY_SCOPE, Ledger
+from batcher.budget.ledger import Ledger
 from batcher.domain import Image, ItemStatus, JobState
+from batcher.engine.control import INTERRUPTED, Control, Ending, joined
 from batcher.engine.item import ItemRunner
 from batcher.engine.lane import Lane, LaneFactory
-from batcher.engine.leasing import Chunk, Leaser, Shortage, read_images, reclaim_lost
+from batcher.engine.leasing import Chunk, Leaser, read_images, reclaim_lost
 from batcher.engine.policy import RetryLimits
 from batcher.engine.progress import Progress
 from batcher.engine.sender import HeldLease, LaneStoppedError, Services
+from batcher.engine.shortages import Shortage
 from batcher.engine.traffic import Traffic
 from batcher.engine.writer import BudgetExhaustedError, LeaseLostError, Writer
-from batcher.money import format_usd
+from batcher.limits.clock import Moment
 from batcher.store.database import Store
-from batcher.store.jobs import cancel_leftovers, finish_if_complete, list_job_ids, set_state, set_waiting
+from batcher.store.jobs import list_job_ids
 from batcher.store.leases import QueuedItem, next_chance_at, renew
 from batcher.store.results import find_results, read_outputs
 
 CONTROL_INTERVAL_S: Final = 1.0
-
-
-class Ending(StrEnum):
-    """How a run ended."""
-
-    IDLE = "idle"
-    BUDGET = "budget"
-    STOPPED = "stopped"
+POLL_S: Final = 2.0
+"""How often an idle worker looks for work although nobody rang: a lost message costs no more than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +73,19 @@ class Engine:
         self._traffic = traffic
         self._options = options
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batcher-store")
-        self._leaser = Leaser(store, ledger, lanes.lane, options.lease_s)
+        self._leaser = Leaser(store, ledger, lanes, options.lease_s)
+        self._shortages = self._leaser.shortages
         self._writer = Writer(store, ledger, self._thread)
         self._leases: dict[int, HeldLease] = {}
         self._running: dict[asyncio.Task[None], ItemRunner] = {}
         self._changed = asyncio.Event()
         self._stopping = False
+        self._stop_reason: str | None = None
         self._abandoned = False
-        self._budget_stop: Shortage | None = None
+        self._is_short = False
+        self._items_at_work: Counter[int] = Counter()
+        self._control = Control(store, self._leaser)
+        self._halted: set[int] = set()
         self._fault: BaseException | None = None
         self.progress = Progress()
         self._services = Services(
@@ -90,17 +93,23 @@ class Engine:
             traffic=traffic,
             retry=options.retry,
             observer=self.progress,
-            is_stopping=lambda: self._stopping,
+            is_stopping=lambda job_id: self._stopping or job_id in self._halted,
             find_parts=self._find_parts,
             read_images=self._read_images,
         )
 
-    def stop(self) -> None:
-        """Send nothing more; ``run`` returns when the calls in flight are answered and stored."""
+    def stop(self, reason: str = INTERRUPTED) -> None:
+        """Send nothing more; ``run`` returns when the calls in flight are answered and stored.
+
+        Args:
+            reason: why jobs with work left are then paused; the first one given counts.
+        """
+        self._stop_reason = self._stop_reason or reason
         self._stopping = True
         for task, runner in self._running.items():
             if runner.calls_in_flight == 0:
                 task.cancel()
+        self._writer.lose_patience()
         self._changed.set()
 
     def waits(self) -> dict[str, str]:
@@ -108,15 +117,37 @@ class Engine:
         return self._traffic.waiting()
 
     def waiting_reason(self) -> str | None:
-        """What the run waits for, in one line; None while calls are on their way."""
+        """What the run waits for, and which caps it has reached, in one line; None if it goes on freely."""
+        return joined(self._calls_wait_for(), self._shortages.waiting())
+
+    def _calls_wait_for(self) -> str | None:
         return self.progress.waiting_reason(self.waits())
 
-    async def run(self, job_ids: Sequence[int] | None = None, tiers: Sequence[str] | None = None) -> Ending:
+    def ring(self) -> None:
+        """Look for work at once: some may have come."""
+        self._changed.set()
+
+    def describe(self) -> dict[str, Any]:
+        """What the run does just now, as JSON values."""
+        progress = self.progress
+        return {
+            "items": len(self._running),
+            "jobs": sorted(job_id for job_id, items in self._items_at_work.items() if items),
+            "in_flight": progress.in_flight,
+            "done": progress.done,
+            "failed": progress.failed,
+            "waiting": self.waiting_reason(),
+        }
+
+    async def run(
+        self, job_ids: Sequence[int] | None = None, tiers: Sequence[str] | None = None, *, stay: bool = False
+    ) -> Ending:
         """Work until nothing is left to do for these jobs, a cap is reached, or ``stop`` is called.
 
         Args:
             job_ids: only these jobs; None for all that are running.
             tiers: only these tiers; None for all.
+            stay: with nothing left, wait for more; ``stop`` then pauses no job, because others work on them.
 
         Raises:
             BatcherError: if the store is lost or no model can be used.
@@ -125,13 +156,14 @@ class Engine:
         self._writer.start()
         keepers = [asyncio.create_task(self._keep_leases()), asyncio.create_task(self._watch(job_ids))]
         try:
-            ending = await self._pump(job_ids, tiers)
+            ending = await self._pump(job_ids, tiers, stay=stay)
             if self._running:
                 await asyncio.wait(self._running)
             await self._writer.stop()
             if self._fault is not None:
                 raise self._fault
-            await self._in_thread(self._conclude, job_ids, ending)
+            if not stay:
+                await self._in_thread(self._control.conclude, job_ids, ending, self._stop_reason)
             return ending
         finally:
             # What is still running had its call cut off: its lease stays open, so that whoever reclaims it
@@ -144,7 +176,9 @@ class Engine:
             await asyncio.gather(*keepers, *self._running, return_exceptions=True)
             self._thread.shutdown(wait=True)
 
-    async def _pump(self, job_ids: Sequence[int] | None, tiers: Sequence[str] | None) -> Ending:
+    async def _pump(
+        self, job_ids: Sequence[int] | None, tiers: Sequence[str] | None, *, stay: bool
+    ) -> Ending:
         while True:
             self._changed.clear()
             if self._fault is not None or self._stopping:
@@ -153,28 +187,37 @@ class Engine:
                 await self._changed.wait()
                 continue
             idle = not self._running
-            if idle:
+            if idle or self._is_short:
                 # What ended last may still have to be written, and to free its reservation.
                 await self._writer.flush()
-            leased = await self._in_thread(self._leaser.lease, self._options.chunk_items, job_ids, tiers)
+            asked = Moment.now()
+            leased = await self._in_thread(self._lease, job_ids, tiers, idle)
+            self._is_short = isinstance(leased, Shortage)
             if isinstance(leased, Chunk):
-                self._start(leased)
-            elif isinstance(leased, Shortage) and idle:
-                self._budget_stop = leased
-                return Ending.BUDGET
-            elif isinstance(leased, Shortage):
-                # What is in flight may cost less than was reserved for it: then there is room again.
-                await self._changed.wait()
+                self._start(leased, asked)
             elif not idle:
                 await self._wait_for_change(job_ids)
-            elif not await self._wait_until_ready(job_ids):
-                return Ending.IDLE if self._budget_stop is None else Ending.BUDGET
+            elif not await (self._wait_for_room() if self._is_short else self._wait_until_ready(job_ids)):
+                if not stay:
+                    return Ending.BUDGET if self._shortages else Ending.IDLE
+                await self._rest()
 
-    def _start(self, chunk: Chunk) -> None:
-        lease = HeldLease(
-            chunk.lease_id, asyncio.get_running_loop().time() + self._options.lease_s, len(chunk.items)
-        )
+    async def _rest(self) -> None:
+        """Wait until somebody rings, or it is time to look again."""
+        await self._in_thread(self._control.rest)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):
+                await self._changed.wait()
+
+    def _lease(
+        self, job_ids: Sequence[int] | None, tiers: Sequence[str] | None, idle: bool
+    ) -> Chunk | Shortage | None:
+        return self._leaser.lease(self._options.chunk_items, job_ids, tiers, thorough=idle)
+
+    def _start(self, chunk: Chunk, asked: Moment) -> None:
+        lease = HeldLease(chunk.lease_id, self._options.lease_s, len(chunk.items), asked)
         self._leases[lease.id] = lease
+        self._items_at_work[chunk.lane.job.id] += len(chunk.items)
         for item in chunk.items:
             runner = ItemRunner(chunk.lane, item, lease, self._services)
             task = asyncio.create_task(self._run_item(runner, lease, chunk.lane))
@@ -194,10 +237,9 @@ class Engine:
             # another worker has it, the lease's number keeps this from touching it.
             self._writer.change(runner.given_back())
         except BudgetExhaustedError as error:
-            # Not before tomorrow: a follow-up call that today's budget does not admit would come too late for
-            # the answer that it follows, and the item would be paid for again.
-            self._budget_stop = Shortage(lane.job.id, error.account, error.needed_nusd)
-            self._writer.change(runner.given_back(await self._in_thread(self._tomorrow)))
+            self._writer.change(
+                runner.given_back(await self._in_thread(self._shortages.refused, lane, error))
+            )
         except LaneStoppedError:
             self._writer.change(runner.given_back())
         except asyncio.CancelledError:
@@ -207,6 +249,7 @@ class Engine:
             self._fault = self._fault or error
             self.stop()
         finally:
+            self._items_at_work[lane.job.id] -= 1
             lease.unfinished -= 1
             if lease.unfinished == 0 and self._fault is None and not self._abandoned:
                 self._leases.pop(lease.id, None)
@@ -226,10 +269,6 @@ class Engine:
         images: tuple[Image, ...] = await self._in_thread(read_images, self._store, item.document_hash)
         return images
 
-    def _tomorrow(self) -> float:
-        with self._store.write() as connection:
-            return self._ledger.next_day_starts_at(self._ledger.today(connection))
-
     def _read_parts(self, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, Any]:
         with self._store.read() as connection:
             ids = find_results(
@@ -239,19 +278,31 @@ class Engine:
         return {key: orjson.loads(outputs[result_id]) for key, result_id in ids.items()}
 
     async def _wait_for_change(self, job_ids: Sequence[int] | None) -> None:
-        """Until an item ends, or a backed-off item may be tried."""
+        """Until an item ends, a backed-off item may be tried, or others may have made room under a cap."""
         chance_at, now = await self._in_thread(self._next_chance, job_ids)
         timeout = None if chance_at is None or chance_at <= now else chance_at - now
+        if self._is_short:
+            timeout = min(self._options.control_s, timeout or math.inf)
         try:
             async with asyncio.timeout(timeout):
                 await self._changed.wait()
         except TimeoutError:
             return
 
+    async def _wait_for_room(self) -> bool:
+        """Whether others may still make room under a cap; if so, give them a moment."""
+        if not await self._in_thread(self._shortages.may_pass):
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._options.control_s):
+                await self._changed.wait()
+        await self._in_thread(reclaim_lost, self._store, self._ledger)
+        return True
+
     async def _wait_until_ready(self, job_ids: Sequence[int] | None) -> bool:
         """Whether there is anything to wait for; if so, wait for it."""
         chance_at, now = await self._in_thread(self._next_chance, job_ids)
-        blocked = self._budget_stop is not None or bool(self._leaser.blocked)
+        blocked = bool(self._shortages or self._leaser.blocked)
         if chance_at is None or blocked:
             return False
         await asyncio.sleep(min(self._options.control_s, max(0.01, chance_at - now)))
@@ -266,10 +317,13 @@ class Engine:
         """Renew the leases well before they expire; learn which ones are lost; take lost ones of others."""
         while True:
             await asyncio.sleep(self._options.lease_s / 3)
-            asked = asyncio.get_running_loop().time()
-            held = await self._in_thread(self._renew, list(self._leases))
-            for lease_id, lease in list(self._leases.items()):
-                lease.valid_until = asked + self._options.lease_s if lease_id in held else 0.0
+            asked, known = Moment.now(), list(self._leases.values())
+            held = await self._in_thread(self._renew, [lease.id for lease in known])
+            for lease in known:
+                if lease.id in held:
+                    lease.renewed(asked)
+                else:
+                    lease.lost()
             if await self._in_thread(reclaim_lost, self._store, self._ledger):
                 self._changed.set()
 
@@ -281,54 +335,20 @@ class Engine:
 
     async def _watch(self, job_ids: Sequence[int] | None) -> None:
         """Notice pause and cancel; let readers in other processes know why the run waits."""
-        told: str | None = None
         while True:
             await asyncio.sleep(self._options.control_s)
-            reason = self.waiting_reason()
-            working = await self._in_thread(self._look, job_ids, reason, reason != told)
-            told = reason
+            at_work = [job_id for job_id, items in self._items_at_work.items() if items]
+            working = await self._in_thread(self._control.look, job_ids, at_work, self._calls_wait_for())
             if job_ids is not None and not working:
                 self.stop()
+            self._halt(set(at_work) - set(working))
 
-    def _look(self, job_ids: Sequence[int] | None, reason: str | None, tell: bool) -> list[int]:
-        with self._store.read() as connection:
-            working = list_job_ids(connection, JobState.RUNNING, job_ids)
-        if tell and job_ids is not None:
-            with self._store.write() as connection:
-                for job_id in working:
-                    set_waiting(connection, job_id, reason)
-        return working
-
-    def _conclude(self, job_ids: Sequence[int] | None, ending: Ending) -> None:
-        """Give the jobs the state that the run left them in."""
-        with self._store.write() as connection:
-            now = self._store.now(connection)
-            for job_id in list_job_ids(connection, JobState.RUNNING, job_ids):
-                if finish_if_complete(connection, job_id, now):
-                    continue
-                reason, resume_at = self._pause_reason(job_id, ending)
-                if reason is not None:
-                    set_state(connection, job_id, JobState.PAUSED, now, reason=reason, resume_at=resume_at)
-            cancel_leftovers(connection)
-
-    def _pause_reason(self, job_id: int, ending: Ending) -> tuple[str | None, float | None]:
-        if job_id in self._leaser.blocked:
-            return self._leaser.blocked[job_id], None
-        if ending is Ending.STOPPED:
-            return "interrupted", None
-        if ending is Ending.BUDGET and self._budget_stop is not None:
-            return self._describe_shortage(self._budget_stop)
-        return None, None
-
-    def _describe_shortage(self, shortage: Shortage) -> tuple[str, float | None]:
-        with self._store.read() as connection:
-            [balance] = self._ledger.balances(connection, [shortage.account])
-        reason = f"budget: {balance.describe()}; the next call may cost {format_usd(shortage.needed_nusd)}"
-        if shortage.account.scope != DAY_SCOPE:
-            return reason, None
-        if balance.would_admit(shortage.needed_nusd):
-            return f"{reason}. Other jobs hold what is reserved: resume when they have ended", None
-        return reason, self._ledger.next_day_starts_at(shortage.account.period)
+    def _halt(self, job_ids: set[int]) -> None:
+        """Send nothing more for jobs that were paused or cancelled while others go on."""
+        self._halted = job_ids
+        for task, runner in self._running.items():
+            if runner.job_id in job_ids and runner.calls_in_flight == 0:
+                task.cancel()
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)

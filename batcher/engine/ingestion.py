@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import Final
 
 from batcher.documents.corpus import Parsed, Rejected
 from batcher.domain import Document, JobState
+from batcher.planning.admission import admit
 from batcher.quality.golden import GoldenAnswers, add_samples
 from batcher.store.database import Store
 from batcher.store.ingestion import NewItem, add_items
@@ -26,11 +26,6 @@ class Intake:
 
     seen: int = 0
     rejected: int = 0
-
-
-def result_key(spec: TaskSpec, document: Document) -> bytes:
-    """What an answer is stored and found by: the task's fingerprint and the content's hash, 20 bytes."""
-    return blake2b(spec.fingerprint + document.hash, digest_size=20).digest()
 
 
 def ingest(
@@ -60,7 +55,7 @@ def ingest(
     batch: list[NewItem] = []
     size = 0
     for entry in corpus:
-        new = _new_item(entry, spec, image_tier)
+        new = admit(entry, spec, image_tier)
         batch.append(new)
         intake = replace(intake, seen=intake.seen + 1, rejected=intake.rejected + (new.document is None))
         size += _bytes_of(new.document)
@@ -81,20 +76,6 @@ def _store(store: Store, job: Job, batch: list[NewItem], golden: GoldenAnswers |
         add_items(connection, job, batch)
         if golden is not None:
             add_samples(connection, job.id, [new.source for new in batch if new.document], golden)
-
-
-def _new_item(entry: Parsed | Rejected, spec: TaskSpec, image_tier: str | None) -> NewItem:
-    if isinstance(entry, Rejected):
-        return NewItem(entry.source, error_class=entry.code, error=entry.reason)
-    document = entry.document
-    if not document.images:
-        return NewItem(entry.source, document, result_key(spec, document))
-    if image_tier is None:
-        reason = (
-            "the document is an image or a scan without text, and no model of this job's tiers sees images"
-        )
-        return NewItem(entry.source, error_class="needs_vision", error=reason)
-    return NewItem(entry.source, document, result_key(spec, document), tier=image_tier)
 
 
 def _bytes_of(document: Document | None) -> int:

@@ -55,6 +55,11 @@ class ItemRunner:
         self.ended: ItemStatus | None = None
 
     @property
+    def job_id(self) -> int:
+        """Whose item it is."""
+        return self._lane.job.id
+
+    @property
     def calls_in_flight(self) -> int:
         """Calls of this item that are marked or on the wire."""
         return self._sender.calls_in_flight
@@ -261,7 +266,7 @@ class _CallClock:
 
     def picked(self) -> None:
         """A model's circuit lets the call through."""
-        self._shut_out_s = self._time() - self._started_at
+        self._shut_out_s += self._time() - self._started_at
 
     def ended(self, history: History, outcome: Fault) -> History:
         """The history with the times of a call that has just failed."""
@@ -270,7 +275,9 @@ class _CallClock:
         if self._failed_at is not None and not gap_s:
             gap_s = now - on_the_wire_s - self._failed_at
         self._failed_at = None if outcome.retry_after_s else now
-        return replace(history, elapsed_s=history.elapsed_s + self._shut_out_s + on_the_wire_s, gap_s=gap_s)
+        elapsed_s = history.elapsed_s + self._shut_out_s + on_the_wire_s
+        self._shut_out_s = 0.0
+        return replace(history, elapsed_s=elapsed_s, gap_s=gap_s)
 
 
 class _TooLongError(Exception):

@@ -123,6 +123,11 @@ class LaneFactory:
             known = self._lanes[job.id, tier] = self._make(job, tier)
         return known
 
+    def forget(self, job_id: int) -> None:
+        """Drop a job's lanes, with what stopped them."""
+        for key in [key for key in self._lanes if key[0] == job_id]:
+            del self._lanes[key]
+
     def _make(self, job: Job, tier: str) -> Lane:
         spec = TaskSpec.from_json(job.spec)
         models = usable_models(self._catalog, tier, job.pinned_model, self._is_usable)

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import psutil
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
 
-from batcher.budget.ledger import Account, Ledger, Movement, Movements, accounts_of
+from batcher.budget.ledger import (
+    Balance,
+    Funding,
+    Ledger,
+    Movement,
+    Movements,
+    accounts_of,
+    least_room,
+)
 from batcher.domain import Image, JobState
-from batcher.engine.lane import Lane
+from batcher.engine.booking import funding_of
+from batcher.engine.lane import Lane, LaneFactory
+from batcher.engine.shortages import Shortage, Shortages
 from batcher.errors import ConfigurationError
 from batcher.store.database import Store
-from batcher.store.jobs import Job, get_job, list_job_ids
+from batcher.store.jobs import Job, due_jobs, get_job, set_state, wake_pending
 from batcher.store.leases import (
     NewLease,
     QueuedItem,
@@ -24,13 +36,20 @@ from batcher.store.leases import (
     finish_answered,
     next_items,
     open_lease,
+    pending_tiers,
+    smallest_items,
     take_lost,
 )
 from batcher.store.results import find_results
 from batcher.store.tables import document_images
+from batcher.store.turns import in_turn, workable_job_ids
 
-_RACES = 3
-"""How often a lease is tried again when another worker took a twin of its items or the last of the budget."""
+_RACES: Final = 3
+"""How often a lease is tried again when another worker took a twin of its items."""
+
+_SEARCH_PAUSE_S: Final = 1.0
+_SEARCH_SHARE: Final = 20
+"""Looking through all pending items for the one that costs least may take a twentieth of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +62,11 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Shortage:
-    """Work is waiting, but a cap does not admit even the smallest item of it."""
+class _Floor:
+    """What the cheapest item of a lane costs, and until when that may be relied on (monotonic seconds)."""
 
-    job_id: int
-    account: Account
     needed_nusd: int
+    until: float
 
 
 def worker_name() -> str:
@@ -74,80 +92,129 @@ class Leaser:
     Args:
         store: the store.
         ledger: where the worst case is reserved.
-        get_lane: the lane of a job on a tier.
+        lanes: makes the lanes of jobs and tiers.
         lease_s: seconds until an unrenewed lease expires.
 
     Attributes:
         blocked: by job, why a lane of it takes no work; its items stay pending.
+        unusable: those of them whose models this process has no key for.
+        shortages: what caps keep from being leased.
     """
 
-    def __init__(
-        self, store: Store, ledger: Ledger, get_lane: Callable[[Job, str], Lane], lease_s: float
-    ) -> None:
+    def __init__(self, store: Store, ledger: Ledger, lanes: LaneFactory, lease_s: float) -> None:
         self._store = store
         self._ledger = ledger
-        self._get_lane = get_lane
+        self._lanes = lanes
         self._lease_s = lease_s
         self._worker = worker_name()
         self._jobs: dict[int, Job] = {}
+        self._floors: dict[tuple[int, str], _Floor] = {}
         self.blocked: dict[int, str] = {}
+        self.unusable: set[int] = set()
+        self.shortages = Shortages(store, ledger)
 
     def lease(
-        self, limit: int, job_ids: Sequence[int] | None, tiers: Sequence[str] | None
+        self,
+        limit: int,
+        job_ids: Sequence[int] | None,
+        tiers: Sequence[str] | None,
+        *,
+        thorough: bool = True,
     ) -> Chunk | Shortage | None:
         """The next chunk of at most ``limit`` items, a shortage, or None when nothing is ready.
+
+        A cap that is in the way of one tier or job keeps no other from being leased. Near it, chunks shrink
+        to what still fits, down to the one item of the lane that costs least.
 
         Args:
             limit: items at most.
             job_ids: only these jobs; None for all that are running.
             tiers: only these tiers; None for all.
+            thorough: look for the cheapest item anew, although that was done a moment ago.
+
+        Returns:
+            Of several shortages one that may pass, if there is one.
         """
         for _ in range(_RACES):
             try:
                 with self._store.write() as connection:
-                    return self._lease(connection, limit, job_ids, tiers)
+                    self._ledger.lock(connection)
+                    return self._lease(connection, limit, job_ids, tiers, thorough=thorough)
             except IntegrityError:
                 continue
         return None
 
     def _lease(
-        self, connection: Connection, limit: int, job_ids: Sequence[int] | None, tiers: Sequence[str] | None
+        self,
+        connection: Connection,
+        limit: int,
+        job_ids: Sequence[int] | None,
+        tiers: Sequence[str] | None,
+        *,
+        thorough: bool,
     ) -> Chunk | Shortage | None:
         now = self._store.now(connection)
-        shortage: Shortage | None = None
-        for job_id in list_job_ids(connection, JobState.RUNNING, job_ids):
+        found: list[Shortage] = []
+        running = workable_job_ids(connection, job_ids)
+        self._keep_jobs(running)
+        for job_id in in_turn(connection, running) if job_ids is None else running:
             job = self._job(connection, job_id)
-            outcome = self._lease_of_job(connection, job, now, limit, tiers)
-            if isinstance(outcome, Chunk):
-                return outcome
-            shortage = shortage or outcome
-        return shortage
+            pending = pending_tiers(connection, job_id)
+            wanted = pending if tiers is None else [tier for tier in pending if tier in tiers]
+            self.shortages.keep_tiers(job_id, wanted)
+            for tier in wanted:
+                outcome = self._lease_of_tier(connection, job, tier, now, limit, thorough=thorough)
+                if isinstance(outcome, Chunk):
+                    return outcome
+                if outcome is not None:
+                    self.shortages.lanes[job_id, tier] = outcome
+                    found.append(outcome)
+        return next((shortage for shortage in found if shortage.may_pass), found[0] if found else None)
 
-    def _lease_of_job(
-        self, connection: Connection, job: Job, now: float, limit: int, tiers: Sequence[str] | None
+    def _keep_jobs(self, running: Collection[int]) -> None:
+        """Forget jobs that do not run any more: one that runs again has all its models back."""
+        self.shortages.keep_jobs(running)
+        for job_id in self._jobs.keys() - set(running):
+            del self._jobs[job_id]
+            self.blocked.pop(job_id, None)
+            self.unusable.discard(job_id)
+            self._lanes.forget(job_id)
+
+    def _lease_of_tier(
+        self, connection: Connection, job: Job, tier: str, now: float, limit: int, *, thorough: bool
     ) -> Chunk | Shortage | None:
-        unusable: list[str] = []
-        while queued := next_items(connection, job.id, now, limit, tiers, unusable):
-            lane = self._usable_lane(job, queued[0].tier)
+        if not thorough and (shortage := self._still_short(connection, job, tier)) is not None:
+            return shortage
+        self.shortages.lanes.pop((job.id, tier), None)
+        while queued := next_items(connection, job.id, tier, now, limit):
+            lane = self._usable_lane(job, tier)
             if lane is None:
-                unusable.append(queued[0].tier)
+                return None
+            if self._finish_answered(connection, job, queued):
                 continue
-            answered = find_results(
-                connection, [item.result_key for item in queued], job.accepts, job.refresh_key
-            )
-            if not answered:
-                return self._reserve_and_open(connection, lane, queued, now)
-            finish_answered(
-                connection,
-                [(item.id, answered[item.result_key]) for item in queued if item.result_key in answered],
-            )
+            outcome = self._reserve_and_open(connection, lane, queued, now)
+            if outcome is not None:
+                return outcome
         return None
+
+    def _finish_answered(self, connection: Connection, job: Job, queued: Sequence[QueuedItem]) -> bool:
+        """Give those of these items their answer that have one; whether there were any."""
+        keys = [item.result_key for item in queued]
+        answered = find_results(connection, keys, job.accepts, job.refresh_key)
+        if not answered:
+            return False
+        finish_answered(
+            connection,
+            [(item.id, answered[item.result_key]) for item in queued if item.result_key in answered],
+        )
+        return True
 
     def _usable_lane(self, job: Job, tier: str) -> Lane | None:
         try:
-            lane = self._get_lane(job, tier)
+            lane = self._lanes.lane(job, tier)
         except ConfigurationError as error:
             self.blocked[job.id] = str(error)
+            self.unusable.add(job.id)
             return None
         if lane.stopped is not None:
             self.blocked[job.id] = lane.stopped
@@ -156,40 +223,74 @@ class Leaser:
 
     def _reserve_and_open(
         self, connection: Connection, lane: Lane, queued: Sequence[QueuedItem], now: float
-    ) -> Chunk | Shortage:
+    ) -> Chunk | Shortage | None:
+        """Lease what fits of these items, else the lane's cheapest; None if that had its answer already."""
+        funding = self._funding(connection, lane)
+        accounts = accounts_of(funding)
+        balances = self._ledger.opened(connection, accounts)
+        chosen = _that_fit(lane, queued, least_room(balances))
+        if not chosen:
+            cheapest = self._cheapest(connection, lane, now) or _cheapest_of(lane, queued)
+            if self._finish_answered(connection, lane.job, [cheapest]):
+                return None
+            chosen = _that_fit(lane, [cheapest], least_room(balances))
+            if not chosen:
+                return _shortage(lane, balances, lane.first.item_reservation_nusd(cheapest))
+        amount_nusd = sum(lane.first.item_reservation_nusd(item) for item in chosen)
+        if self._ledger.reserve(connection, accounts, amount_nusd) is not None:
+            return _shortage(lane, self._ledger.balances(connection, accounts), amount_nusd)
+        return self._open(connection, lane, chosen, amount_nusd, funding, now)
+
+    def _funding(self, connection: Connection, lane: Lane) -> Funding:
         day = self._ledger.today(connection)
-        accounts = accounts_of(lane.job.id, day)
-        costs = [lane.first.item_reservation_nusd(item) for item in queued]
-        for _ in range(_RACES):
-            count = _fitting(costs, self._ledger.room_nusd(connection, accounts))
-            if count == 0:
-                break
-            if self._ledger.reserve(connection, accounts, sum(costs[:count])) is None:
-                return self._open(connection, lane, queued[:count], sum(costs[:count]), day, now)
-        smallest = min(costs)
-        blocking = next(
-            (
-                balance.account
-                for balance in self._ledger.balances(connection, accounts)
-                if balance.room_nusd is not None and balance.room_nusd < smallest
-            ),
-            accounts[0],
-        )
-        return Shortage(lane.job.id, blocking, smallest)
+        return Funding(lane.job.id, lane.job.task, lane.tier, lane.first.model.provider, day)
+
+    def _cheapest(self, connection: Connection, lane: Lane, now: float) -> QueuedItem | None:
+        """The pending item of a lane that costs least, and note what it costs."""
+        started = time.monotonic()
+        smallest = smallest_items(connection, lane.job.id, lane.tier, now)
+        if not smallest:
+            return None
+        cheapest = _cheapest_of(lane, smallest)
+        ended = time.monotonic()
+        pause_s = max(_SEARCH_PAUSE_S, _SEARCH_SHARE * (ended - started))
+        needed_nusd = lane.first.item_reservation_nusd(cheapest)
+        self._floors[lane.job.id, lane.tier] = _Floor(needed_nusd, ended + pause_s)
+        return cheapest
+
+    def _still_short(self, connection: Connection, job: Job, tier: str) -> Shortage | None:
+        """The shortage of a lane whose cheapest item was looked for a moment ago, if it does not fit yet."""
+        floor = self._floors.get((job.id, tier))
+        if floor is None or time.monotonic() >= floor.until:
+            return None
+        lane = self._usable_lane(job, tier)
+        if lane is None:
+            return None
+        balances = self._ledger.opened(connection, accounts_of(self._funding(connection, lane)))
+        if all(balance.admits(floor.needed_nusd) for balance in balances):
+            return None
+        return _shortage(lane, balances, floor.needed_nusd)
 
     def _open(
         self,
         connection: Connection,
         lane: Lane,
-        queued: Sequence[QueuedItem],
+        chosen: Sequence[QueuedItem],
         reserved_nusd: int,
-        day: str,
+        funding: Funding,
         now: float,
     ) -> Chunk:
-        new = NewLease(lane.job.id, lane.tier, self._worker, day, reserved_nusd, now + self._lease_s)
-        ids = [item.id for item in queued]
-        lease_id = open_lease(connection, new, ids)
-        return Chunk(lease_id, lane, tuple(queued))
+        new = NewLease(
+            job_id=lane.job.id,
+            tier=lane.tier,
+            provider=funding.provider,
+            worker=self._worker,
+            day=funding.day,
+            reserved_nusd=reserved_nusd,
+            expires_at=now + self._lease_s,
+        )
+        lease_id = open_lease(connection, new, [item.id for item in chosen])
+        return Chunk(lease_id, lane, tuple(chosen))
 
     def _job(self, connection: Connection, job_id: int) -> Job:
         if job_id not in self._jobs:
@@ -207,27 +308,55 @@ def reclaim_lost(store: Store, ledger: Ledger) -> int:
         dead = [lease_id for lease_id, worker in active_workers(connection) if is_dead(worker)]
         now = store.now(connection)
     with store.write() as connection:
+        ledger.lock(connection)
         lost = take_lost(connection, now, dead)
         movements = Movements()
         for lease in lost:
-            movements.add(lease.job_id, lease.day, Movement(-lease.reserved_nusd, 0))
-            for attempt in lease.attempts:
-                worst = attempt.reserved_nusd
-                movements.add(attempt.job_id, attempt.day, Movement(-worst, worst))
+            movements.add(funding_of(lease.unused), Movement(-lease.unused.reserved_nusd, 0))
+            for money in lease.sending:
+                movements.add(funding_of(money), Movement(-money.reserved_nusd, money.reserved_nusd))
         ledger.move(connection, movements)
     return len(lost)
 
 
-def _fitting(costs: Sequence[int], room_nusd: int | None) -> int:
-    """How many of the first items fit into the room."""
+def resume_due(store: Store, ledger: Ledger) -> list[int]:
+    """Set the jobs running again that a cap paused until now; returns their ids.
+
+    The ledger's new day opens with it, so that what they lease is booked there. A job whose cap is still in
+    the way pauses again, until the next day.
+    """
+    with store.write() as connection:
+        ledger.lock(connection)
+        now = store.now(connection)
+        due = due_jobs(connection, now)
+        if due:
+            ledger.today(connection)
+        for job_id in due:
+            wake_pending(connection, job_id)
+            set_state(connection, job_id, JobState.RUNNING, now, only=[JobState.PAUSED])
+    return due
+
+
+def _that_fit(lane: Lane, queued: Sequence[QueuedItem], room_nusd: int | None) -> list[QueuedItem]:
+    """Of these items, in their order, those that fit into the room together."""
     if room_nusd is None:
-        return len(costs)
-    total = 0
-    for count, cost in enumerate(costs):
-        total += cost
-        if total > room_nusd and cost > 0:
-            return count
-    return len(costs)
+        return list(queued)
+    chosen = []
+    for item in queued:
+        cost_nusd = lane.first.item_reservation_nusd(item)
+        if cost_nusd == 0 or cost_nusd <= room_nusd:
+            chosen.append(item)
+            room_nusd -= cost_nusd
+    return chosen
+
+
+def _shortage(lane: Lane, balances: Sequence[Balance], needed_nusd: int) -> Shortage:
+    blocking = tuple(balance for balance in balances if not balance.admits(needed_nusd))
+    return Shortage(lane.job.id, lane.tier, blocking, needed_nusd)
+
+
+def _cheapest_of(lane: Lane, queued: Sequence[QueuedItem]) -> QueuedItem:
+    return min(queued, key=lane.first.item_reservation_nusd)
 
 
 def read_images(store: Store, document_hash: bytes) -> tuple[Image, ...]:

@@ -6,7 +6,9 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
-from batcher.domain import Usage
+from batcher.alerts.rates import Rates
+from batcher.engine.writer import Mark
+from batcher.store.attempts import Settlement
 
 
 @dataclass(slots=True)
@@ -20,6 +22,7 @@ class Progress:
         done: items answered in this run, at a cost or by reuse of a twin's answer.
         failed: dead letters of this run.
         outcomes: settled calls by outcome.
+        rates: how many answers of each model fit and how many calls fail, for alerts.
         last_wait: why the item waits that waits longest, and until when on the loop's clock.
     """
 
@@ -32,20 +35,29 @@ class Progress:
     output_tokens: int = 0
     cost_nusd: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
+    rates: Rates = field(default_factory=Rates)
     last_wait: tuple[str, float] | None = None
+
+    def counters(self) -> Counter[str]:
+        """What only ever grows, by name; calls that ended as ``outcome:`` and how."""
+        names = ("done", "failed", "input_tokens", "output_tokens", "cost_nusd")
+        counted = Counter({name: getattr(self, name) for name in names})
+        counted.update({f"outcome:{outcome}": count for outcome, count in self.outcomes.items()})
+        return counted
 
     def attempt_sent(self) -> None:
         """A call leaves."""
         self.sent += 1
         self.in_flight += 1
 
-    def attempt_settled(self, usage: Usage, cost_nusd: int, outcome: str) -> None:
+    def attempt_settled(self, mark: Mark, settlement: Settlement) -> None:
         """A call has ended."""
         self.in_flight -= 1
-        self.outcomes[outcome] += 1
-        self.input_tokens += usage.input_tokens
-        self.output_tokens += usage.output_tokens
-        self.cost_nusd += cost_nusd
+        self.outcomes[settlement.outcome] += 1
+        self.input_tokens += settlement.usage.input_tokens
+        self.output_tokens += settlement.usage.output_tokens
+        self.cost_nusd += settlement.cost_nusd
+        self.rates.record(mark.job_id, mark.model, mark.purpose, settlement.outcome)
 
     def item_waits(self, reason: str, seconds: float) -> None:
         """An item waits before it is tried again."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from batcher.domain import Image, Usage
+from batcher.domain import Image
 from batcher.engine.binding import Binding
 from batcher.engine.call import Call, Fault, Valid, fault_of_error, not_sent, read_completion
 from batcher.engine.lane import Lane
@@ -16,8 +16,9 @@ from batcher.engine.policy import RetryLimits
 from batcher.engine.traffic import Traffic
 from batcher.engine.writer import BudgetExhaustedError, LeaseLostError, Mark, Writer
 from batcher.limits.base import Permit
-from batcher.providers.base import ProviderError
-from batcher.store.attempts import SEQUENCE_BITS
+from batcher.limits.clock import Moment
+from batcher.providers.base import NotSentError, ProviderError
+from batcher.store.attempts import SEQUENCE_BITS, Settlement
 from batcher.store.leases import QueuedItem
 from batcher.tasks.rendering import text_bytes
 
@@ -25,14 +26,37 @@ _BYTES_PER_TOKEN = 4
 """For rate limits only; what a call really used is booked when its answer is in."""
 
 
-@dataclass(eq=False)
 class HeldLease:
-    """A lease as its worker sees it. ``valid_until`` is on the loop's clock and moves with each renewal."""
+    """A lease as its worker sees it.
 
-    id: int
-    valid_until: float
-    unfinished: int
-    _sequence: itertools.count[int] = field(default_factory=itertools.count, repr=False)
+    Args:
+        lease_id: the fencing token.
+        lasts_s: how long it is valid if it is not renewed.
+        unfinished: how many items it has.
+        asked: a moment before the store gave it.
+
+    Attributes:
+        unfinished: how many of its items have not ended.
+    """
+
+    def __init__(self, lease_id: int, lasts_s: float, unfinished: int, asked: Moment) -> None:
+        self.id = lease_id
+        self.unfinished = unfinished
+        self._lasts_s = lasts_s
+        self._since: Moment | None = asked
+        self._sequence = itertools.count()
+
+    def renewed(self, asked: Moment) -> None:
+        """The store renewed it, some time after this moment."""
+        self._since = asked
+
+    def lost(self) -> None:
+        """The store gave it to another worker."""
+        self._since = None
+
+    def is_valid(self) -> bool:
+        """Whether it surely is this worker's still, however long the process or the machine slept."""
+        return self._since is not None and self._since.passed_s() < self._lasts_s
 
     def next_attempt_id(self) -> int:
         """A fresh attempt id, unique across workers."""
@@ -56,8 +80,8 @@ class Observer(Protocol):
     def attempt_sent(self) -> None:
         """A call leaves."""
 
-    def attempt_settled(self, usage: Usage, cost_nusd: int, outcome: str) -> None:
-        """A call has ended. ``outcome`` is ``ok`` or a failure class."""
+    def attempt_settled(self, mark: Mark, settlement: Settlement) -> None:
+        """A call has ended. Its outcome is ``ok``, ``not_sent`` or a failure class."""
 
     def item_waits(self, reason: str, seconds: float) -> None:
         """An item waits before it is tried again."""
@@ -71,7 +95,7 @@ class Services:
     traffic: Traffic
     retry: RetryLimits
     observer: Observer
-    is_stopping: Callable[[], bool]
+    is_stopping: Callable[[int], bool]
     find_parts: Callable[[Lane, Sequence[bytes]], Awaitable[dict[bytes, Any]]]
     read_images: Callable[[QueuedItem], Awaitable[tuple[Image, ...]]]
 
@@ -116,11 +140,16 @@ class Sender:
         size = text_bytes(call.messages)
         mark = self._mark(call, size)
         traffic = self._services.traffic
+        openings = traffic.openings(call.binding)
         async with traffic.admitted(call.binding, size // _BYTES_PER_TOKEN, call.output_tokens) as permit:
+            if traffic.openings(call.binding) != openings:
+                permit.give_back()
+                raise ModelStoppedError("its circuit opened while the call waited for its turn")
             try:
                 outcome = await self._mark_and_send(call, mark)
             except _NOTHING_SENT:
                 permit.give_back()
+                traffic.nothing_sent(call.binding)
                 raise
             self._learn(call.binding, outcome, permit)
         return outcome
@@ -136,24 +165,28 @@ class Sender:
             self.calls_in_flight -= 1
 
     async def _send_unless_stopped(self, call: Call, mark: Mark) -> Valid | Fault:
+        services = self._services
         try:
             self._check_that_it_may_go_on(call.binding)
         except (LaneStoppedError, ModelStoppedError) as stopped:
-            self._services.writer.settle(not_sent(mark, str(stopped)).settlement)
+            services.writer.settle(not_sent(mark, str(stopped)))
             raise
-        self._services.observer.attempt_sent()
-        outcome = await self._send(call, mark)
-        settlement = outcome.settlement
-        self._services.observer.attempt_settled(settlement.usage, settlement.cost_nusd, settlement.outcome)
+        services.observer.attempt_sent()
+        try:
+            outcome = await self._send(call, mark)
+        except NotSentError as late:
+            # The process slept between the mark and here: another worker may have the item by now.
+            held_back = not_sent(mark, str(late))
+            services.observer.attempt_settled(mark, held_back)
+            services.writer.settle(held_back)
+            raise LeaseLostError from late
+        services.observer.attempt_settled(mark, outcome.settlement)
         return outcome
 
     async def _send(self, call: Call, mark: Mark) -> Valid | Fault:
         clock = asyncio.get_running_loop().time
         started = clock()
-        if started >= self._lease.valid_until:
-            # The process slept between the mark and here: another worker may have the item by now.
-            return not_sent(mark, "the lease ran out before the call left")
-        request = call.binding.request(call.messages, call.output_tokens)
+        request = call.binding.request(call.messages, call.output_tokens, self._lease.is_valid)
         try:
             completion = await call.binding.provider.complete(request)
         except ProviderError as error:
@@ -168,11 +201,16 @@ class Sender:
         if settlement.usage.input_tokens:
             permit.settle(binding.counted_input_tokens(settlement.usage), settlement.usage.output_tokens)
         self._services.traffic.learn(
-            binding, failure, retry_after_s, dict(outcome.headers), settlement.status_code
+            binding,
+            failure,
+            retry_after_s,
+            dict(outcome.headers),
+            settlement.status_code,
+            settlement.latency_s or 0.0,
         )
 
     def _check_that_it_may_go_on(self, binding: Binding | None = None) -> None:
-        if self._lane.stopped is not None or self._services.is_stopping():
+        if self._lane.stopped is not None or self._services.is_stopping(self._lane.job.id):
             raise LaneStoppedError(self._lane.stopped or "stopping")
         if binding is not None and binding.key in self._lane.dead:
             raise ModelStoppedError(self._lane.dead[binding.key])

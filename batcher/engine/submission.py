@@ -22,6 +22,7 @@ from batcher.planning.order import Order, corpus_key
 from batcher.store.database import Store
 from batcher.store.jobs import Job, NewJob, create_job, find_unfinished, get_job, set_state, wake_pending
 from batcher.store.leases import active_workers
+from batcher.store.turns import set_priority
 from batcher.tasks.golden import Golden, load_golden
 
 PAUSED_BY_USER = "paused by user"
@@ -68,6 +69,8 @@ def submit(
     order: Order,
     *,
     max_file_bytes: int,
+    key: bytes | None = None,
+    shared: bool = False,
     stdin: BinaryIO | None = None,
     on_take_up: Callable[[Job], None] = lambda _: None,
     on_progress: Callable[[Intake], None] = lambda _: None,
@@ -79,6 +82,8 @@ def submit(
         ledger: its books.
         order: what ``check_request`` gave.
         max_file_bytes: larger files are rejected.
+        key: the order's ``corpus_key``, if the caller knows it already.
+        shared: workers do the work: they may be at this job already.
         stdin: what ``-`` reads.
         on_take_up: told of the unfinished job that is taken up, before its corpus is read.
         on_progress: told of each batch.
@@ -86,14 +91,10 @@ def submit(
     Raises:
         UsageError: if the corpus is empty, or a live process is running the unfinished job.
     """
-    key = corpus_key(order)
-    with store.read() as connection:
-        known = find_unfinished(connection, key)
+    key = key or corpus_key(order)
+    known = _unfinished(store, key)
     if known is not None:
-        job = take_up(store, ledger, known.id, JobState.INGESTING)
-        if order.request.max_cost_nusd is not None:
-            with store.write() as connection:
-                ledger.set_job_cap(connection, job.id, order.request.max_cost_nusd)
+        job = _take_up_again(store, ledger, order, known, shared=shared)
         on_take_up(known)
         intake = finish_ingestion(
             store, job, order.image_tier, max_file_bytes=max_file_bytes, golden=order.golden,
@@ -117,21 +118,47 @@ def submit(
     return Submitted(job, intake, taken_up=False)
 
 
-def take_up(store: Store, ledger: Ledger, job_id: int, target: JobState) -> Job:
-    """Set an unfinished job going again in this process.
+def open_job(store: Store, ledger: Ledger, order: Order, key: bytes) -> Job:
+    """A job in state ``ingesting`` whose corpus somebody else reads: the unfinished one, or a new one."""
+    known = _unfinished(store, key)
+    if known is not None:
+        return _take_up_again(store, ledger, order, known, shared=True)
+    return _create(store, ledger, order, key, _sources(order))
+
+
+def _unfinished(store: Store, key: bytes) -> Job | None:
+    with store.read() as connection:
+        return find_unfinished(connection, key)
+
+
+def _take_up_again(store: Store, ledger: Ledger, order: Order, known: Job, *, shared: bool) -> Job:
+    """The unfinished job of a request, with what the request asks for anew."""
+    job = take_up(store, ledger, known.id, JobState.INGESTING, shared=shared)
+    request = order.request
+    with store.write() as connection:
+        if request.max_cost_nusd is not None:
+            ledger.set_job_cap(connection, job.id, request.max_cost_nusd)
+        if request.priority is not None:
+            set_priority(connection, job.id, request.priority)
+    return job
+
+
+def take_up(store: Store, ledger: Ledger, job_id: int, target: JobState, *, shared: bool = False) -> Job:
+    """Set an unfinished job going again.
 
     Args:
         store: the store.
         ledger: its books.
         job_id: the job.
         target: ``running``, or ``ingesting`` if its corpus is to be read again.
+        shared: workers do the work: they may be at it already.
 
     Raises:
-        UsageError: if a live process works on it, or it was cancelled.
+        UsageError: if a live process works on it that would not share it, or it was cancelled.
     """
     reclaim_lost(store, ledger)
     with store.write() as connection:
-        if running := live_worker(active_workers(connection, job_id)):
+        if not shared and (running := live_worker(active_workers(connection, job_id))):
             raise UsageError(
                 f"Job {job_id} is being run right now by {running}. Watch it: batcher status {job_id} --watch"
             )
@@ -217,6 +244,8 @@ def _create(store: Store, ledger: Ledger, order: Order, key: bytes, sources: Sou
     with store.write() as connection:
         job = create_job(connection, new, store.now(connection))
         ledger.open_job(connection, job.id, request.max_cost_nusd)
+        if request.priority is not None:
+            set_priority(connection, job.id, request.priority)
         return job
 
 

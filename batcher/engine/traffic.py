@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 from batcher.domain import FailureClass
 from batcher.engine.binding import Binding
@@ -15,7 +16,8 @@ from batcher.limits.clock import Clock
 from batcher.limits.concurrency import AdaptiveConcurrency
 from batcher.limits.headers import read_headers
 
-_LOOK_AGAIN_S = 1.0
+_LOOK_AGAIN_S: Final = 1.0
+_HEALED_BY_WAITING: Final = frozenset({FailureClass.RATE_LIMITED, FailureClass.OVERLOADED})
 
 
 class Traffic:
@@ -45,6 +47,7 @@ class Traffic:
         )
         self._all_wires = asyncio.Semaphore(concurrency)
         self._wires: dict[str, asyncio.Semaphore] = {}
+        self._under_way: Counter[str] = Counter()
         self._shut_out: Counter[str] = Counter()
         self._providers: dict[str, str] = {}
 
@@ -67,6 +70,10 @@ class Traffic:
             finally:
                 self._shut_out[first.key] -= 1
 
+    def openings(self, binding: Binding) -> int:
+        """How often the model's circuit has opened; see ``CircuitBreaker.openings``."""
+        return self._breaker.openings(binding.key)
+
     @asynccontextmanager
     async def admitted(self, binding: Binding, input_tokens: int, output_limit: int) -> AsyncIterator[Permit]:
         """Wait for a slot and a permit, and hold both; then mark the call, and send it ``on_the_wire``."""
@@ -82,7 +89,15 @@ class Traffic:
     async def on_the_wire(self, binding: Binding) -> AsyncIterator[None]:
         """Wait until fewer calls than allowed are under way, for this model and for all."""
         async with self._wires[binding.key], self._all_wires:
-            yield
+            self._under_way[binding.key] += 1
+            try:
+                yield
+            finally:
+                self._under_way[binding.key] -= 1
+
+    def nothing_sent(self, binding: Binding) -> None:
+        """A call that was picked a model for was held back: if it was a circuit's probe, another may be."""
+        self._breaker.give_back(binding.key)
 
     def learn(
         self,
@@ -91,14 +106,24 @@ class Traffic:
         retry_after_s: float | None,
         headers: dict[str, str],
         status: int | None,
+        took_s: float,
     ) -> None:
-        """Take in what an answer says of the vendor's limits and health, while its slot is held."""
+        """Take in what an answer says of the vendor's limits and health, while its slot is held.
+
+        Args:
+            binding: the model that was called.
+            failure: the class of the failure; None for an answer.
+            retry_after_s: how long the vendor asks to be left alone.
+            headers: of the response.
+            status: of the response.
+            took_s: how long the call was on the wire.
+        """
         if headers:
             self.limiter.observe(binding.key, read_headers(binding.model.provider, headers))
-        if failure is FailureClass.RATE_LIMITED and retry_after_s:
+        if failure in _HEALED_BY_WAITING and retry_after_s:
             self.limiter.cool_down(binding.key, retry_after_s, f"{binding.model.provider} {status or 429}")
         self._slots.record(binding.key, failure, retry_after_s)
-        self._breaker.record(binding.key, failure)
+        self._breaker.record(binding.key, failure, took_s, self._under_way[binding.key])
 
     def waiting(self) -> dict[str, str]:
         """Why calls wait that wait now, by model. Of several reasons the one nearest to the wire counts."""

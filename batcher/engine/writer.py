@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from sqlalchemy import Connection
 
-from batcher.budget.ledger import Account, Ledger, Movement, Movements, accounts_of
-from batcher.domain import AttemptState, Prices, Purpose
+from batcher.alerts.book import raise_alert
+from batcher.budget.ledger import Account, Balance, Funding, Ledger, Movement, Movements, accounts_of
+from batcher.domain import Prices, Purpose
+from batcher.engine.booking import funding_of, funding_of_call, movement_of, overrun_alert
 from batcher.errors import DependencyError
 from batcher.store.attempts import (
     ItemChange,
     NewAttempt,
     NewResult,
+    Settled,
     Settlement,
     change_items,
     close_leases,
+    has_paid,
     insert_attempts,
     insert_results,
     settle_attempts,
 )
 from batcher.store.database import Store
-from batcher.store.leases import LeaseBalance, draw, held_leases
+from batcher.store.leases import HeldMoney, draw, held_leases
+
+_log = logging.getLogger("batcher.ledger")
 
 COMMIT_TRIES = 5
 """How often a group commit is tried while the database cannot be reached, with pauses of 0.2 s to 3.2 s."""
@@ -34,6 +44,12 @@ COMMIT_TRIES = 5
 GROUP_INTERVAL_S = 0.02
 """Least time between the starts of two group commits of a busy process: a commit costs as much CPU as several
 calls, and 20 ms are hidden by the calls that are marked ahead of the wire."""
+
+PATIENCE_S: Final = 60.0
+"""How long a follow-up call waits for room under a cap on which nothing moves any more: longer than nearly
+every call takes. It ends where several workers wait for what they hold in reserve themselves."""
+
+_ASK_AGAIN_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +74,42 @@ class LeaseLostError(Exception):
 
 
 class BudgetExhaustedError(Exception):
-    """No cap admits the call now. ``account`` is the one in the way."""
+    """A cap does not admit the call now.
 
-    def __init__(self, account: Account, needed_nusd: int) -> None:
-        super().__init__(account.scope)
-        self.account = account
+    Attributes:
+        mark: the call.
+        balance: the account in the way.
+        needed_nusd: what had to be reserved on it.
+        is_follow_up: whether calls for the item have been paid for, whose use the item loses with this one.
+        may_pass: whether there is room if what others hold in reserve turns out to cost nothing.
+    """
+
+    def __init__(
+        self, mark: Mark, balance: Balance, needed_nusd: int, *, is_follow_up: bool, may_pass: bool
+    ) -> None:
+        super().__init__(balance.account.scope)
+        self.mark = mark
+        self.balance = balance
         self.needed_nusd = needed_nusd
+        self.is_follow_up = is_follow_up
+        self.may_pass = may_pass
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A call that asks for leave; ``until`` (the loop's clock) if the balance stays as it was ``seen``."""
+
+    mark: Mark
+    future: asyncio.Future[None]
+    seen: Balance | None = None
+    until: float = math.inf
 
 
 @dataclass(slots=True)
 class _Group:
     """What one transaction writes."""
 
-    marks: list[tuple[Mark, asyncio.Future[None]]] = field(default_factory=list)
+    marks: list[_Asked] = field(default_factory=list)
     settlements: list[Settlement] = field(default_factory=list)
     results: list[NewResult] = field(default_factory=list)
     changes: list[ItemChange] = field(default_factory=list)
@@ -83,6 +122,9 @@ class Writer:
 
     While one group is being committed, and for at least 20 ms, the next one gathers, so that groups grow with
     the load and an idle process commits at once.
+
+    A follow-up call (a repair, a retry, the next part) that a cap does not admit waits while what others hold
+    in reserve may still make room for it: without it, what its item has cost so far was for nothing.
     """
 
     def __init__(self, store: Store, ledger: Ledger, thread: ThreadPoolExecutor) -> None:
@@ -90,6 +132,9 @@ class Writer:
         self._ledger = ledger
         self._thread = thread
         self._group = _Group()
+        self._waiting: list[_Asked] = []
+        self._ask_at = 0.0
+        self._is_patient = True
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.failure: Exception | None = None
@@ -116,9 +161,15 @@ class Writer:
             BudgetExhaustedError: if no reservation can be had; do not send.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._group.marks.append((mark, future))
+        self._group.marks.append(_Asked(mark, future))
         self._wake.set()
         await self._result(future)
+
+    def lose_patience(self) -> None:
+        """Refuse at once what waits for room under a cap, and what would from now on."""
+        self._is_patient = False
+        self._ask_at = 0.0
+        self._wake.set()
 
     def settle(
         self, settlement: Settlement, *, result: NewResult | None = None, change: ItemChange | None = None
@@ -157,22 +208,50 @@ class Writer:
         loop = asyncio.get_running_loop()
         next_at = loop.time()
         while True:
-            await self._wake.wait()
+            await self._gather()
             await asyncio.sleep(max(0.0, next_at - loop.time()))
             next_at = loop.time() + GROUP_INTERVAL_S
             self._wake.clear()
             group, self._group = self._group, _Group()
+            self._ask_again(group, loop.time())
             try:
                 verdicts = await loop.run_in_executor(self._thread, self._commit_patiently, group)
             except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
                 self.failure = error
                 _fail(group, error)
                 _fail(self._group, error)
+                _fail(_Group(self._waiting), error)
                 return
-            for (_, future), verdict in zip(group.marks, verdicts, strict=True):
-                _resolve(future, verdict)
+            for asked, verdict in zip(group.marks, verdicts, strict=True):
+                if not self._must_wait(asked, verdict, loop.time()):
+                    _resolve(asked.future, verdict)
             for future in group.done:
                 _resolve(future, None)
+
+    async def _gather(self) -> None:
+        """Until there is something to write, or something that waits may ask again."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ASK_AGAIN_S if self._waiting else None):
+                await self._wake.wait()
+
+    def _ask_again(self, group: _Group, now: float) -> None:
+        if self._waiting and now >= self._ask_at:
+            group.marks[:0], self._waiting = self._waiting, []
+            self._ask_at = now + _ASK_AGAIN_S
+
+    def _must_wait(self, asked: _Asked, verdict: Exception | None, now: float) -> bool:
+        """Whether a call that was refused waits for room; then it is asked for again."""
+        if not isinstance(verdict, BudgetExhaustedError) or not verdict.may_pass or not self._is_patient:
+            return False
+        if not verdict.is_follow_up:
+            # Nothing is lost with it: its item goes back on the queue, and is leased when there is room.
+            return False
+        if verdict.balance != asked.seen:
+            asked.seen, asked.until = verdict.balance, now + PATIENCE_S
+        if now >= asked.until:
+            return False
+        self._waiting.append(asked)
+        return True
 
     def _commit_patiently(self, group: _Group) -> list[Exception | None]:
         import time
@@ -188,25 +267,30 @@ class Writer:
         raise AssertionError
 
     def _commit(self, connection: Connection, group: _Group) -> list[Exception | None]:
+        self._ledger.lock(connection)
         now = self._store.now(connection)
         movements = Movements()
         if group.settlements:
-            for settled in settle_attempts(connection, group.settlements):
-                worst = settled.reserved_nusd
-                sending = settled.before is AttemptState.SENDING
-                movement = (
-                    Movement(-worst, settled.cost_nusd) if sending else Movement(0, settled.cost_nusd - worst)
-                )
-                movements.add(settled.job_id, settled.day, movement)
+            settled = settle_attempts(connection, group.settlements)
+            for one in settled:
+                movements.add(funding_of(one.reserved), movement_of(one))
+            self._tell_of_overruns(connection, settled, now)
         if group.results:
             insert_results(connection, group.results, now)
         if group.changes:
             change_items(connection, group.changes)
         if group.closings:
-            for job_id, day, unused_nusd in close_leases(connection, group.closings):
-                movements.add(job_id, day, Movement(-unused_nusd, 0))
+            for unused in close_leases(connection, group.closings):
+                movements.add(funding_of(unused), Movement(-unused.reserved_nusd, 0))
         self._ledger.move(connection, movements)
-        return self._mark(connection, [mark for mark, _ in group.marks], now)
+        return self._mark(connection, [asked.mark for asked in group.marks], now)
+
+    def _tell_of_overruns(self, connection: Connection, settled: Sequence[Settled], now: float) -> None:
+        """Raise an alert for calls that cost more than was reserved: what was said to be impossible."""
+        for one in settled:
+            if (alert := overrun_alert(one)) is not None:
+                _log.error("%s. %s", alert.title, alert.body)
+                raise_alert(connection, alert, self._ledger.today(connection), now)
 
     def _mark(self, connection: Connection, marks: Sequence[Mark], now: float) -> list[Exception | None]:
         if not marks:
@@ -214,6 +298,7 @@ class Writer:
         today = self._ledger.today(connection)
         leases = held_leases(connection, list({mark.lease_id for mark in marks}), now)
         drawn: dict[int, int] = defaultdict(int)
+        lent_elsewhere = Movements()
         verdicts: list[Exception | None] = []
         admitted: list[NewAttempt] = []
         for mark in marks:
@@ -221,28 +306,55 @@ class Writer:
             if lease is None:
                 verdicts.append(LeaseLostError())
                 continue
-            left = lease.reserved_nusd - drawn[mark.lease_id]
-            day, from_lease, fresh = _funding(mark.reserved_nusd, left, lease, today)
-            blocking = self._ledger.reserve(connection, accounts_of(mark.job_id, day), fresh)
-            if blocking is not None:
-                verdicts.append(BudgetExhaustedError(blocking, fresh))
-                continue
-            drawn[mark.lease_id] += from_lease
-            admitted.append(_attempt(mark, day, now))
-            verdicts.append(None)
+            own, lent_nusd = funding_of_call(mark, lease, lease.reserved_nusd - drawn[mark.lease_id], today)
+            refused = self._fund(connection, mark, own, lease, lent_nusd, lent_elsewhere)
+            verdicts.append(refused)
+            if refused is None:
+                drawn[mark.lease_id] += lent_nusd
+                admitted.append(_attempt(mark, own.day, now))
         draw(connection, {lease_id: amount for lease_id, amount in drawn.items() if amount})
+        self._ledger.move(connection, lent_elsewhere)
         if admitted:
             insert_attempts(connection, admitted)
         return verdicts
 
+    def _fund(
+        self,
+        connection: Connection,
+        mark: Mark,
+        own: Funding,
+        lease: HeldMoney,
+        lent_nusd: int,
+        lent_elsewhere: Movements,
+    ) -> BudgetExhaustedError | None:
+        """Put a call's reservation on its accounts, as far as its lease's is not there already."""
+        of_lease = funding_of(lease)
+        if own == of_lease and lent_nusd == mark.reserved_nusd:
+            return None
+        lending = set(accounts_of(of_lease)) if lent_nusd else set()
+        fresh = {
+            account: mark.reserved_nusd - (lent_nusd if account in lending else 0)
+            for account in accounts_of(own)
+        }
+        blocking = self._ledger.reserve_each(connection, list(fresh.items()))
+        if blocking is None:
+            for account in lending - fresh.keys():
+                lent_elsewhere.add_to(account, Movement(-lent_nusd, 0))
+            return None
+        return self._refusal(connection, mark, blocking, fresh[blocking])
 
-def _funding(needed: int, left: int, lease: LeaseBalance, today: str) -> tuple[str, int, int]:
-    """Which day a call is booked on, what it takes from its lease, and what must be reserved afresh."""
-    if needed <= left:
-        return lease.day, needed, 0
-    if lease.day == today:
-        return today, left, needed - left
-    return today, 0, needed
+    def _refusal(
+        self, connection: Connection, mark: Mark, blocking: Account, fresh_nusd: int
+    ) -> BudgetExhaustedError:
+        [balance] = self._ledger.balances(connection, [blocking])
+        own_nusd = mark.reserved_nusd - fresh_nusd
+        return BudgetExhaustedError(
+            mark,
+            balance,
+            fresh_nusd,
+            is_follow_up=has_paid(connection, mark.item_id, mark.lease_id),
+            may_pass=balance.reserved_nusd > own_nusd and balance.would_admit(mark.reserved_nusd),
+        )
 
 
 def _attempt(mark: Mark, day: str, now: float) -> NewAttempt:
@@ -273,7 +385,7 @@ def _resolve(future: asyncio.Future[None], verdict: Exception | None) -> None:
 
 
 def _fail(group: _Group, error: Exception) -> None:
-    for _, future in group.marks:
-        _resolve(future, error)
+    for asked in group.marks:
+        _resolve(asked.future, error)
     for future in group.done:
         _resolve(future, error)

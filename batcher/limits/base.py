@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from batcher.limits.quotas import Charge, Observed
 
@@ -127,3 +128,72 @@ class Limiter(Protocol):
     async def aclose(self) -> None:
         """Give back what is held and not used."""
         ...
+
+
+class LimiterLane(Protocol):
+    """What a limiter keeps for one key; see ``Limiter`` for what its methods do."""
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether somebody waits for a permit."""
+        ...
+
+    async def acquire(self, input_tokens: int, output_limit: int) -> Permit:
+        """Return when a request may leave."""
+        ...
+
+    def observe(self, observed: Observed) -> None:
+        """Take over what headers say."""
+        ...
+
+    def cool_down(self, seconds: float, reason: str) -> None:
+        """Admit nothing for that many seconds."""
+        ...
+
+    def waiting_for(self) -> str:
+        """Why the first in the queue waits, or ""."""
+        ...
+
+
+_Lane = TypeVar("_Lane", bound=LimiterLane)
+
+
+class LaneLimiter(ABC, Generic[_Lane]):
+    """A ``Limiter`` that has a lane of its own for every key; subclasses say what a lane is."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, _Lane] = {}
+
+    async def acquire(self, key: str, input_tokens: int, output_limit: int = 0) -> Permit:
+        """See ``Limiter``."""
+        return await self._lane(key).acquire(input_tokens, output_limit)
+
+    def observe(self, key: str, observed: Observed) -> None:
+        """See ``Limiter``."""
+        if observed.readings:
+            self._lane(key).observe(observed)
+
+    def cool_down(self, key: str, seconds: float, reason: str) -> None:
+        """See ``Limiter``."""
+        self._lane(key).cool_down(seconds, reason)
+
+    def waits(self, key: str) -> bool:
+        """See ``Limiter``."""
+        lane = self._lanes.get(key)
+        return lane is not None and lane.has_queue
+
+    def waiting(self) -> dict[str, str]:
+        """See ``Limiter``."""
+        return {key: reason for key, lane in list(self._lanes.items()) if (reason := lane.waiting_for())}
+
+    async def aclose(self) -> None:
+        """See ``Limiter``."""
+
+    @abstractmethod
+    def _new_lane(self, key: str) -> _Lane: ...
+
+    def _lane(self, key: str) -> _Lane:
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = self._new_lane(key)
+        return lane

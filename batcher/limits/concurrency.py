@@ -98,8 +98,12 @@ class AdaptiveConcurrency:
         return self._slots(key).in_flight
 
     def waiting(self) -> dict[str, str]:
-        """Why those wait who wait for a slot, by key."""
-        return {key: reason for key, slots in list(self._lanes.items()) if (reason := slots.waiting_for())}
+        """Why those wait who wait for a slot, by key: not for slots where those who hold them wait too."""
+        reasons = {
+            key: slots.waiting_for(are_scarce=not self._waits_elsewhere(key))
+            for key, slots in list(self._lanes.items())
+        }
+        return {key: reason for key, reason in reasons.items() if reason}
 
     def _slots(self, key: str) -> _Slots:
         found = self._lanes.get(key)
@@ -188,13 +192,15 @@ class _Slots:
             asked = retry_after_s if retry_after_s is not None else self._pause_s
         self._pause_until = max(self._pause_until, now + asked)
 
-    def waiting_for(self) -> str:
-        """Why the first in the queue waits, or ""."""
+    def waiting_for(self, *, are_scarce: bool) -> str:
+        """Why the first in the queue waits, or ""; nobody is said to wait for slots that are not scarce."""
         if not self._queue:
             return ""
         pause_s = self._pause_until - self._clock.monotonic()
         if pause_s > 0:
             return f"no capacity: trying again in {math.ceil(pause_s)} s"
+        if not are_scarce:
+            return ""
         ceiling = self._ceiling()
         learnt = "" if self.allowed >= ceiling else f", to be found out (at most {ceiling})"
         return f"in flight: {self.in_flight} of {self.allowed} calls{learnt}"

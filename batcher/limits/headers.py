@@ -6,13 +6,11 @@ vendors' pages and SDKs in November 2026; each deviation from the plain form sta
 
 from __future__ import annotations
 
-import math
-import re
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Final, NamedTuple
 
+from batcher.durations import read_moment, read_number, seconds_until
 from batcher.limits.quotas import DAY_S, MINUTE_S, Dimension, Observed, Reading
 
 MOST: Final = 10**13
@@ -90,18 +88,6 @@ _BY_PROVIDER: Final[dict[str, dict[str, _Header]]] = {
     "groq": {**_KNOWN, **_groq_headers()},
 }
 
-_UNIT_S: Final = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-}
-_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_DURATION: Final = re.compile(rf"(?:{_DURATION_PART.pattern})+")
-
 
 def read_headers(provider: str, headers: Mapping[str, str], now: float | None = None) -> Observed:
     """Read the rate-limit headers of one response.
@@ -138,7 +124,7 @@ def _reading(
         remaining = None
     if limit is None and remaining is None and not reset:
         return None
-    reset_s = _seconds(reset, headers, now) if reset else None
+    reset_s = seconds_until(reset, lambda: _date(headers) if now is None else now) if reset else None
     if header.dimension is Dimension.RPD and header.group == "requests":
         told = _told_window(header, limit, remaining, reset_s)
         if told is None:
@@ -178,40 +164,10 @@ def _leaves_window_open(header: _Header, limit: int | None, reset: str) -> bool:
 
 
 def _count(text: str | None, *, least: int) -> int | None:
-    try:
-        number = float((text or "").replace(",", ""))
-    except ValueError:
-        return None
-    return int(number) if least <= number <= MOST else None
-
-
-def _seconds(text: str, headers: Mapping[str, str], now: float | None) -> float | None:
-    """Seconds from now that plain seconds, a duration like ``6m0s`` or an RFC 3339 time mean."""
-    text = text.strip()
-    try:
-        number = float(text)
-    except ValueError:
-        if _DURATION.fullmatch(text):
-            return float(sum(float(count) * _UNIT_S[unit] for count, unit in _DURATION_PART.findall(text)))
-        moment = _moment(text)
-        if moment is None:
-            return None
-        return max(0.0, moment - (now if now is not None else _date(headers)))
-    return max(0.0, number) if math.isfinite(number) and number < MOST else None
-
-
-def _moment(text: str) -> float | None:
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.timestamp() if moment.tzinfo else None
-    except (ValueError, OverflowError, OSError):
-        return None
+    number = read_number((text or "").replace(",", ""))
+    return int(number) if number is not None and least <= number <= MOST else None
 
 
 def _date(headers: Mapping[str, str]) -> float:
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return parsedate_to_datetime(headers["date"]).timestamp()
-    except (KeyError, ValueError, TypeError, OverflowError, OSError):
-        return time.time()
+    """The vendor's clock, so that a wrong one here does no harm."""
+    return read_moment(headers.get("date", "")) or time.time()

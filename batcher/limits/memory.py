@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from batcher.limits.base import Permit
+from batcher.limits.base import LaneLimiter, Permit
 from batcher.limits.charging import Charging
 from batcher.limits.clock import Clock, SystemClock
 from batcher.limits.quotas import (
@@ -40,7 +40,7 @@ def quotas_by_key(limits: LimitsOf, ceilings: LimitsOf | None) -> Callable[[str]
     return lambda key: Quotas(lookup(limits, key) or UNLIMITED, lookup(ceilings, key))
 
 
-class MemoryLimiter:
+class MemoryLimiter(LaneLimiter["_Lane"]):
     """A ``Limiter`` for the coroutines of one event loop. Not for several threads.
 
     Args:
@@ -52,40 +52,12 @@ class MemoryLimiter:
     def __init__(
         self, limits: LimitsOf, clock: Clock | None = None, *, ceilings: LimitsOf | None = None
     ) -> None:
+        super().__init__()
         self._quotas_of = quotas_by_key(limits, ceilings)
         self._clock = clock or SystemClock()
-        self._lanes: dict[str, _Lane] = {}
 
-    async def acquire(self, key: str, input_tokens: int, output_limit: int = 0) -> Permit:
-        """See ``Limiter``."""
-        return await self._lane(key).acquire(input_tokens, output_limit)
-
-    def observe(self, key: str, observed: Observed) -> None:
-        """See ``Limiter``."""
-        if observed.readings:
-            self._lane(key).observe(observed)
-
-    def cool_down(self, key: str, seconds: float, reason: str) -> None:
-        """See ``Limiter``."""
-        self._lane(key).cool_down(seconds, reason)
-
-    def waits(self, key: str) -> bool:
-        """See ``Limiter``."""
-        lane = self._lanes.get(key)
-        return lane is not None and lane.has_queue
-
-    def waiting(self) -> dict[str, str]:
-        """See ``Limiter``."""
-        return {key: reason for key, lane in list(self._lanes.items()) if (reason := lane.waiting_for())}
-
-    async def aclose(self) -> None:
-        """See ``Limiter``."""
-
-    def _lane(self, key: str) -> _Lane:
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = _Lane(self._quotas_of(key), self._clock)
-        return lane
+    def _new_lane(self, key: str) -> _Lane:
+        return _Lane(self._quotas_of(key), self._clock)
 
 
 class _Turn:

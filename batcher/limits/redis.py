@@ -20,11 +20,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
-from batcher.limits.base import Permit
+from batcher.limits.base import LaneLimiter
 from batcher.limits.exchange import Ask, Left, Reply, observation_to_json, time_to_live_s
 from batcher.limits.local_share import LocalShare
 from batcher.limits.memory import LimitsOf, quotas_by_key
-from batcher.limits.quotas import Dimension, Observed, Quota
+from batcher.limits.quotas import Dimension, Quota
 from batcher.limits.shared_lane import SharedLane
 
 TIMEOUT_S: Final = 1.0
@@ -36,7 +36,7 @@ LONGEST_RETURN_S: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
-class RedisLimiter:
+class RedisLimiter(LaneLimiter[SharedLane]):
     """A ``Limiter`` that all processes with the same Redis and namespace share.
 
     Args:
@@ -58,6 +58,7 @@ class RedisLimiter:
         expected_processes: int = 1,
         notify: Callable[[str], None] | None = None,
     ) -> None:
+        super().__init__()
         self._quotas_of = quotas_by_key(limits, ceilings)
         self._namespace = namespace
         self._expected_processes = expected_processes
@@ -72,34 +73,11 @@ class RedisLimiter:
         place = self._redis.connection_pool.connection_kwargs
         self._name = f"Redis at {place.get('host') or place.get('path')}:{place.get('port', '')}".rstrip(":")
         self._scripts = {name: _Script(name) for name in ("take", "observe", "cool_down")}
-        self._lanes: dict[str, SharedLane] = {}
         self._shares: dict[str, LocalShare] = {}
         self._is_lost = False
         self._return_s = RETURN_S
         self._back_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-
-    async def acquire(self, key: str, input_tokens: int, output_limit: int = 0) -> Permit:
-        """See ``Limiter``."""
-        return await self._lane(key).acquire(input_tokens, output_limit)
-
-    def observe(self, key: str, observed: Observed) -> None:
-        """See ``Limiter``."""
-        if observed.readings:
-            self._lane(key).observe(observed)
-
-    def cool_down(self, key: str, seconds: float, reason: str) -> None:
-        """See ``Limiter``; holds for all processes."""
-        self._lane(key).cool_down(seconds, reason)
-
-    def waits(self, key: str) -> bool:
-        """See ``Limiter``."""
-        lane = self._lanes.get(key)
-        return lane is not None and lane.has_queue
-
-    def waiting(self) -> dict[str, str]:
-        """See ``Limiter``."""
-        return {key: reason for key, lane in list(self._lanes.items()) if (reason := lane.waiting_for())}
 
     def processes(self, key: str) -> int:
         """How many processes use a key, this one included, when they were last counted."""
@@ -145,12 +123,8 @@ class RedisLimiter:
         keep_s = int(max(time_to_live_s({}), 2 * seconds))
         self._in_background(self._tell("cool_down", self._keys(key, {})[:1], seconds, reason, keep_s))
 
-    def _lane(self, key: str) -> SharedLane:
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = SharedLane(key, self._quotas_of(key), self, self._expected_processes)
-            self._lanes[key] = lane
-        return lane
+    def _new_lane(self, key: str) -> SharedLane:
+        return SharedLane(key, self._quotas_of(key), self, self._expected_processes)
 
     def _keys(self, key: str, quotas: Mapping[Dimension, Quota]) -> list[str]:
         """Redis keys of one lane; the braces keep them together in a cluster."""

@@ -57,17 +57,37 @@ class Fit:
     def reservation_nusd(self, text_bytes: int, image_count: int, max_output_tokens: int) -> int:
         """The most that a call with this much in its messages can cost (DESIGN decision 5)."""
         bound = input_tokens_bound(text_bytes, self.schema_bytes, image_count, self.model)
-        return worst_case_nusd(bound, max_output_tokens, self.model.prices)
+        return worst_case_nusd(bound, self.output_tokens_bound(max_output_tokens), self.model.prices)
+
+    def output_tokens_bound(self, max_output_tokens: int, calls: int = 1) -> int:
+        """The most output tokens that calls with this limit can be billed for, reasoning included."""
+        return calls * (max_output_tokens + self.model.reasoning_beyond_limit)
 
     def item_reservation_nusd(self, item: QueuedItem) -> int:
         """What to reserve for an item when its chunk is leased: its first calls, all parts and the merge.
 
         Repairs, retries, climbs and other models reserve for themselves when they come.
         """
-        parts = 1 + item.text_bytes // max(1, self.document_tokens)
+        return self.first_calls_nusd(item.text_bytes, item.image_count)
+
+    def first_calls_nusd(self, text_bytes: int, image_count: int) -> int:
+        """What to reserve for the first calls of one document.
+
+        Args:
+            text_bytes: what ``money.most_tokens`` makes of its text.
+            image_count: its pictures or pages.
+        """
+        parts = 1 + text_bytes // max(1, self.document_tokens)
         calls = 1 if parts == 1 else parts + 1
-        text_bytes = item.text_bytes + calls * self.overhead_bytes
+        sent_bytes = text_bytes + calls * self.overhead_bytes
         if calls > 1:
-            text_bytes += parts * self.output_tokens * BYTES_PER_TOKEN
-        bound = input_tokens_bound(text_bytes, calls * self.schema_bytes, item.image_count, self.model)
-        return worst_case_nusd(bound, calls * self.output_tokens, self.model.prices)
+            sent_bytes += parts * self.output_tokens * BYTES_PER_TOKEN
+        schema_bytes = calls * self.schema_bytes
+        bound = input_tokens_bound(sent_bytes, schema_bytes, image_count, self.model, calls=calls)
+        return worst_case_nusd(
+            bound,
+            self.output_tokens_bound(self.output_tokens, calls),
+            self.model.prices,
+            calls=calls,
+            longest_input=-(-bound // calls),
+        )

@@ -39,6 +39,7 @@ class SubmitRequest:
     golden: Path | None = None
     text_column: str | None = None
     id_column: str | None = None
+    priority: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,27 +1,33 @@
-"""What a job's pending items will cost: a likely figure, and the most that they can."""
+"""What a job's pending items will cost: a likely figure with its range, and the most that they can."""
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, Row, case, func, select
+from sqlalchemy import Connection, func, select
 
 from batcher.catalog.models import Catalog
-from batcher.catalog.tokens import SCHEMA_TEMPLATE_TOKENS, TEMPLATE_TOKENS
-from batcher.domain import ItemStatus, Usage
+from batcher.catalog.tokens import estimate_tokens
+from batcher.domain import ItemStatus
 from batcher.errors import ConfigurationError
-from batcher.money import cost_nusd, worst_case_nusd
 from batcher.planning.choice import Usable, pick_model
+from batcher.planning.estimate import Costs, estimate
+from batcher.planning.evidence import Evidence, Knowledge
 from batcher.planning.fit import BYTES_PER_TOKEN, Fit
-from batcher.providers.factory import schema_bytes_as_sent
+from batcher.planning.history import read_history
+from batcher.planning.requests import fit_of
+from batcher.planning.sizes import Size
 from batcher.store.jobs import Job
 from batcher.store.tables import documents, items
-from batcher.tasks.rendering import REPAIR_OVERHEAD_BYTES
+from batcher.tasks.golden import Golden
 from batcher.tasks.spec import TaskSpec
 
-LIKELY_OUTPUT_SHARE: Final = 2
-"""An answer is taken to be half as long as its limit, until a task's own history says better."""
+_SAMPLE: Final = 1_000
+_SAMPLE_BYTES: Final = 20_000_000
+"""Texts whose tokens are counted: all of a small job's, some of a large one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +35,10 @@ class Price:
     """What the pending items cost, nano-dollars.
 
     Attributes:
-        items: how many wait.
+        items: how many wait, each content counted once: one paid call answers all that share it.
         calls: their first calls; more than items where documents are split.
-        likely_nusd: at a usual answer's length, each valid at the first try.
+        low_nusd: with short answers, each valid at the first try.
+        likely_nusd: with usual answers, and as many repairs and climbs as were usual so far.
         first_nusd: what is reserved for the first calls.
         worst_nusd: if every call must be repaired, on every rung of the ladder. Calls whose outcome stays
             unknown come on top; what they can cost is bounded by the caps alone.
@@ -39,6 +46,7 @@ class Price:
 
     items: int = 0
     calls: int = 0
+    low_nusd: int = 0
     likely_nusd: int = 0
     first_nusd: int = 0
     worst_nusd: int = 0
@@ -47,91 +55,129 @@ class Price:
         return Price(
             self.items + other.items,
             self.calls + other.calls,
+            self.low_nusd + other.low_nusd,
             self.likely_nusd + other.likely_nusd,
             self.first_nusd + other.first_nusd,
             self.worst_nusd + other.worst_nusd,
         )
 
+    @property
+    def high_nusd(self) -> int:
+        """The most that the first calls can cost; never below the likely figure."""
+        return max(self.first_nusd, self.likely_nusd)
 
-def price_pending(connection: Connection, job: Job, catalog: Catalog, is_usable: Usable) -> Price:
-    """Price a job's pending items; those of a tier without a usable model are left out."""
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One model on the way up: what all documents would cost on it, and what that figure rests on."""
+
+    fit: Fit
+    evidence: Evidence
+    costs: Costs
+
+
+def price_of(rungs: Sequence[Rung]) -> Price:
+    """The price of documents that start on the first rung and may climb the others."""
+    if not rungs:
+        return Price()
+    first = rungs[0].costs
+    likely, share = 0.0, 1.0
+    for rung in rungs:
+        likely += share * rung.costs.likely_nusd
+        share *= rung.evidence.climb_share
+    return Price(
+        items=first.items + first.too_long,
+        calls=first.calls,
+        low_nusd=min(round(first.low_nusd), round(likely)),
+        likely_nusd=round(likely),
+        first_nusd=first.first_nusd,
+        worst_nusd=sum(rung.costs.worst_nusd for rung in rungs),
+    )
+
+
+def price_pending(
+    connection: Connection, job: Job, catalog: Catalog, is_usable: Usable, golden: Sequence[Golden] = ()
+) -> Price:
+    """Price a job's pending items; those of a tier without a usable model are left out.
+
+    Args:
+        connection: any transaction.
+        job: the job.
+        catalog: the models in force.
+        is_usable: which of them there are keys for.
+        golden: known answers, for the length of a usual one; see ``evidence.known_answers``.
+    """
     spec = TaskSpec.from_json(job.spec)
     tiers = connection.execute(
         select(items.c.tier)
         .where(items.c.job_id == job.id, items.c.status == ItemStatus.PENDING.value)
         .distinct()
     ).scalars()
+    knowledge: Knowledge | None = None
     total = Price()
     for tier in tiers.all():
-        first = _fit(job, tier, spec, catalog, is_usable)
-        if first is None:
+        fits = _fits(job, tier, spec, catalog, is_usable)
+        if not fits:
             continue
-        above = [_fit(job, rung, spec, catalog, is_usable) for rung in _rungs_above(job, tier)]
-        total += _price_tier(connection, job, tier, [first, *(fit for fit in above if fit is not None)])
+        knowledge = knowledge or Knowledge(spec, read_history(connection, spec, catalog), golden)
+        sizes = _pending_sizes(connection, job.id, tier)
+        total += price_of(rungs_of(fits, sizes, knowledge))
     return total
 
 
-def _rungs_above(job: Job, tier: str) -> list[str]:
-    """The tiers that an item of this tier may climb to."""
+def rungs_of(fits: Sequence[Fit], sizes: Sequence[Size], knowledge: Knowledge) -> list[Rung]:
+    """What documents would cost on each of these models."""
+    found = []
+    for fit in fits:
+        evidence = knowledge.of(fit)
+        found.append(Rung(fit, evidence, estimate(fit, sizes, evidence)))
+    return found
+
+
+def _fits(job: Job, tier: str, spec: TaskSpec, catalog: Catalog, is_usable: Usable) -> list[Fit]:
+    """The models that do a tier's work and that of each rung above; none if the tier has none."""
     ladder = list(job.ladder)
-    return ladder[ladder.index(tier) + 1 :] if tier in ladder and job.pinned_model is None else []
+    above = ladder[ladder.index(tier) + 1 :] if tier in ladder and job.pinned_model is None else []
+    fits = []
+    for rung in (tier, *above):
+        try:
+            model = pick_model(catalog, rung, job.pinned_model, is_usable)
+        except ConfigurationError:
+            if rung == tier:
+                return []
+            continue
+        fits.append(fit_of(spec, model, catalog))
+    return fits
 
 
-def _fit(job: Job, tier: str, spec: TaskSpec, catalog: Catalog, is_usable: Usable) -> Fit | None:
-    try:
-        model = pick_model(catalog, tier, job.pinned_model, is_usable)
-    except ConfigurationError:
-        return None
-    enforced = "schema" in model.abilities
-    schema_bytes = schema_bytes_as_sent(catalog.providers[model.provider], spec.schema) if enforced else 0
-    return Fit(spec, model, schema_bytes)
-
-
-def _price_tier(connection: Connection, job: Job, tier: str, fits: list[Fit]) -> Price:
-    """One tier's items, on its own model first and then on each rung above."""
-    sizes = [_size(connection, job.id, tier, max(1, fit.document_tokens)) for fit in fits]
-    first, size = fits[0], sizes[0]
-    count, calls = int(size.items), int(size.calls)
-    images = int(size.images) * first.model.image_tokens
-    likely = Usage(
-        input_tokens=int(size.text_bytes) // BYTES_PER_TOKEN + calls * first.overhead_tokens + images,
-        output_tokens=calls * first.output_tokens // LIKELY_OUTPUT_SHARE,
-    )
-    firsts = [_first_calls_nusd(fit, size) for fit, size in zip(fits, sizes, strict=True)]
-    repairs = sum(_repairs_nusd(fit, size) for fit, size in zip(fits, sizes, strict=True))
-    return Price(
-        count, calls, min(cost_nusd(likely, first.model.prices), firsts[0]), firsts[0], sum(firsts) + repairs
-    )
-
-
-def _first_calls_nusd(fit: Fit, size: Row[tuple[int, int, int, int, int]]) -> int:
-    """``Fit.item_reservation_nusd`` of all items in one sum; a test holds the two together."""
-    count, calls = int(size.items), int(size.calls)
-    schema_bound = calls * fit.schema_bytes + count * SCHEMA_TEMPLATE_TOKENS if fit.schema_bytes else 0
-    part_answers = int(size.parts) * fit.output_tokens * BYTES_PER_TOKEN
-    images = int(size.images) * fit.model.image_tokens
-    input_bound = int(size.text_bytes) + calls * fit.overhead_bytes + part_answers + schema_bound + images
-    return worst_case_nusd(input_bound + count * TEMPLATE_TOKENS, calls * fit.output_tokens, fit.model.prices)
-
-
-def _repairs_nusd(fit: Fit, size: Row[tuple[int, int, int, int, int]]) -> int:
-    """One repair for each first call: the same again, with the broken answer and what is wrong with it."""
-    told = worst_case_nusd(int(size.calls) * REPAIR_OVERHEAD_BYTES, 0, fit.model.prices)
-    return _first_calls_nusd(fit, size) + told
-
-
-def _size(connection: Connection, job_id: int, tier: str, room: int) -> Row[tuple[int, int, int, int, int]]:
-    """Items, bytes, images, parts of split documents, and calls."""
-    parts = 1 + documents.c.text_bytes // room
-    return connection.execute(
-        select(
-            func.count().label("items"),
-            func.coalesce(func.sum(documents.c.text_bytes), 0).label("text_bytes"),
-            func.coalesce(func.sum(documents.c.image_count), 0).label("images"),
-            func.coalesce(func.sum(case((parts > 1, parts), else_=0)), 0).label("parts"),
-            func.coalesce(func.sum(case((parts > 1, parts + 1), else_=1)), 0).label("calls"),
-        )
-        .select_from(items)
-        .join(documents, documents.c.hash == items.c.document_hash)
+def _pending_sizes(connection: Connection, job_id: int, tier: str) -> list[Size]:
+    """The sizes of a tier's pending items; those that share their content are one paid call."""
+    first = (
+        select(func.min(items.c.id).label("id"))
         .where(items.c.job_id == job_id, items.c.tier == tier, items.c.status == ItemStatus.PENDING.value)
-    ).one()
+        .group_by(items.c.result_key)
+        .subquery()
+    )
+    waiting = first.join(items, items.c.id == first.c.id)
+    waiting = waiting.join(documents, documents.c.hash == items.c.document_hash)
+    size = (documents.c.text_bytes, documents.c.image_count)
+    rows = connection.execute(
+        select(*size, func.count().label("items")).select_from(waiting).group_by(*size)
+    ).all()
+    step = 1 + sum(row.items for row in rows) // _SAMPLE
+    sample = select(documents.c.text_bytes, documents.c.body).select_from(waiting)
+    per_byte = _tokens_per_byte(
+        (row.text_bytes, row.body) for row in connection.execute(sample.where(items.c.id % step == 0))
+    )
+    return [Size(row.text_bytes, row.image_count, row.items, row.text_bytes * per_byte) for row in rows]
+
+
+def _tokens_per_byte(texts: Iterable[tuple[int, bytes]]) -> float:
+    """``estimate_tokens`` of compressed texts by their ``text_bytes``."""
+    seen = tokens = 0
+    for text_bytes, body in texts:
+        seen += text_bytes
+        tokens += estimate_tokens(zlib.decompress(body).decode())
+        if seen > _SAMPLE_BYTES:
+            break
+    return tokens / seen if seen else 1 / BYTES_PER_TOKEN

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from batcher.domain import FailureClass, Finish, Message, Usage
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,7 @@ class ChatRequest:
         temperature: None leaves the vendor's default.
         timeout_s: wall-clock limit of the whole call.
         extra: further body fields of this model, from the catalogue (``{"reasoning_effort": "low"}``).
+        may_leave: asked in the moment before the first byte leaves.
     """
 
     model_id: str
@@ -34,6 +39,7 @@ class ChatRequest:
     temperature: float | None
     timeout_s: float
     extra: Mapping[str, Any] = field(default_factory=dict)
+    may_leave: Callable[[], bool] = field(default=_always, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,10 @@ class ProviderError(Exception):
         self.request_id = request_id
 
 
+class NotSentError(Exception):
+    """The call was not to leave any more when it was about to: no byte of it left."""
+
+
 class Provider(Protocol):
     """One vendor account behind one pooled client."""
 
@@ -102,6 +112,7 @@ class Provider(Protocol):
         """Make one call, without retries.
 
         Raises:
+            NotSentError: if ``request.may_leave`` says no.
             ProviderError: for every failure, classified.
         """
         ...

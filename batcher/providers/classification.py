@@ -95,6 +95,8 @@ _TOO_LONG_SAID: Final = re.compile(
     r"|input tokens? (count|exceed)|input token count|number of (input )?tokens exceeds"
     r"|maximum number of (input )?tokens|reduce the length|^request too large"
 )
+_MORE_THAN_A_LIMIT: Final = re.compile(r"limit:? ([\d,]+)\b.{0,60}?\brequested:? ([\d,]+)", re.DOTALL)
+"""Groq and OpenAI say how large a limit per minute is, and how much of it the request needs."""
 _CAPACITY_SAID: Final = re.compile(
     r"capacity|overloaded|upstream|temporarily unavailable|too busy|model busy|high (traffic|demand|load)"
 )
@@ -178,9 +180,17 @@ def _class_of(status: int, fault: VendorFault) -> FailureClass:
 
 
 def _too_long_by_words(status: int, said: str) -> bool:
-    """Whether the message says so; a 429 counts only where the vendor says that no waiting will help."""
-    found = _TOO_LONG_SAID.search(said)
-    return bool(found) and (status != 429 or said.startswith("request too large"))
+    """Whether the message says so; a 429 counts only where no waiting will help."""
+    if status != 429:
+        return _TOO_LONG_SAID.search(said) is not None
+    if said.startswith("request too large"):
+        return True
+    needs = _MORE_THAN_A_LIMIT.search(said)
+    return needs is not None and _count(needs[2]) > _count(needs[1])
+
+
+def _count(digits: str) -> int:
+    return int(digits.replace(",", "") or "0")
 
 
 def _by_status(status: int) -> FailureClass:

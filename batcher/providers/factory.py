@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batcher.errors import CatalogError, ConfigurationError
+from batcher.money import most_tokens
 from batcher.providers.base import Provider
 from batcher.providers.schemas import ANTHROPIC, OPENAI, Schema, as_it_is, rewritten
 
@@ -72,7 +73,7 @@ def build_provider(
 
 
 def schema_bytes_as_sent(info: ProviderInfo, schema: Schema) -> int:
-    """Bytes of ``schema`` as this provider's requests carry it, for the bound of a reservation.
+    """Bytes of ``schema`` as this provider's requests carry it, or of a longer normal form.
 
     A rewritten schema can be longer than the original: what a vendor cannot enforce moves into descriptions.
     """
@@ -82,4 +83,4 @@ def schema_bytes_as_sent(info: ProviderInfo, schema: Schema) -> int:
         enforced = rewritten(schema, OPENAI) or as_it_is(schema)
     else:
         enforced = as_it_is(schema)
-    return len(enforced.encoded) if enforced else 0
+    return most_tokens(enforced.encoded.decode()) if enforced else 0

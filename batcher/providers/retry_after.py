@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Mapping
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
-_UNIT_S: Final = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-    "d": 86400.0,
-}
-_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
-_DURATION: Final = re.compile(rf"(?:{_DURATION_PART.pattern})+")
+from batcher.durations import read_moment, read_number, seconds_until
+
 _SAID: Final = re.compile(
     r"(?:try again|retry|retrying|wait) (?:in |after |for )?(?:about )?"
     r"(\d+(?:\.\d+)? ?(?:milli)?(?:second|minute|hour)s?\b"
     r"|(?:\d+(?:\.\d+)?(?:ms|µs|us|ns|s|m|h|d)(?![a-z]))+)",
     re.IGNORECASE,
 )
-_IN_WORDS: Final = re.compile(r"(\d+(?:\.\d+)?) ?(millisecond|second|minute|hour)s?", re.IGNORECASE)
-_WORD_S: Final = {"millisecond": 1e-3, "second": 1.0, "minute": 60.0, "hour": 3600.0}
 _RESET_IN_BODY: Final = re.compile(r'"x-ratelimit-reset"\s*:\s*"(\d+)"', re.IGNORECASE)
 """OpenRouter repeats the upstream's headers in its error's metadata."""
 _RETRY_DELAY: Final = re.compile(r'"retryDelay"\s*:\s*"([^"]+)"')
-_EPOCH_FROM: Final = 1e9
-"""A reset number above this is a point in time in seconds since 1970 (above 1e12: in milliseconds)."""
 
 
 def retry_after_s(
@@ -55,8 +38,8 @@ def retry_after_s(
             a failure that is no rate limit.
     """
     if now is None:
-        now = _moment(headers.get("date", "")) or time.time()
-    milliseconds = _number(headers.get("retry-after-ms"))
+        now = read_moment(headers.get("date", "")) or time.time()
+    milliseconds = read_number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return max(0.0, milliseconds / 1000)
     told = headers.get("retry-after")
@@ -75,7 +58,7 @@ def _from_resets(headers: Mapping[str, str], now: float) -> float | None:
     for name, value in headers.items():
         if "ratelimit" not in name or "reset" not in name or (wait := _wait(value, now)) is None:
             continue
-        remaining = _number(headers.get(name.replace("reset", "remaining")))
+        remaining = read_number(headers.get(name.replace("reset", "remaining")))
         (used_up if remaining is None or remaining <= 0 else others).append(wait)
     if used_up:
         return max(used_up)
@@ -83,39 +66,4 @@ def _from_resets(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _wait(text: str, now: float) -> float | None:
-    """Seconds from now that a number, a duration or a time means; never negative."""
-    text = text.strip()
-    if words := _IN_WORDS.fullmatch(text):
-        return float(words[1]) * _WORD_S[words[2].lower()]
-    number = _number(text)
-    if number is not None:
-        if number >= _EPOCH_FROM:
-            return max(0.0, (number / 1000 if number >= _EPOCH_FROM * 1000 else number) - now)
-        return max(0.0, number)
-    if _DURATION.fullmatch(text):
-        return float(sum(float(count) * _UNIT_S[unit] for count, unit in _DURATION_PART.findall(text)))
-    moment = _moment(text)
-    return None if moment is None else max(0.0, moment - now)
-
-
-def _moment(text: str) -> float | None:
-    """Unix seconds of an HTTP date or an RFC 3339 time."""
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            return None
-    try:
-        return moment.timestamp() if moment.tzinfo else None
-    except (OverflowError, OSError):
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text) if text is not None else math.nan
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+    return seconds_until(text, lambda: now)

@@ -15,8 +15,9 @@ from typing import Any, Final, Protocol, TypeVar
 import orjson
 
 from batcher.domain import FailureClass, Usage
-from batcher.providers.base import ChatRequest, Completion, ProviderError
+from batcher.providers.base import ChatRequest, Completion, NotSentError, ProviderError
 from batcher.providers.classification import classify_answer, load_json, rate_headers
+from batcher.providers.fence import DEPARTURE, Departure, install_fence
 from batcher.providers.transport_errors import classify_exception, timed_out
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -112,8 +113,10 @@ class SdkProvider:
         models_path: str,
         secrets: tuple[str, ...] = (),
     ) -> None:
+        install_fence(http_client)
         self._client = client
         self._http: HttpClient = RepeatedRequests(http_client)
+        self._sees_departures: bool | None = None
         base_url = str(client.base_url).rstrip("/")
         self._chat_url = base_url + chat_path
         self._models_url = base_url + models_path
@@ -129,11 +132,22 @@ class SdkProvider:
         """Make one call, without retries.
 
         Raises:
+            NotSentError: if ``request.may_leave`` says no when the connection is there.
             ProviderError: for every failure, classified.
         """
-        content = orjson.dumps(self._body(request))
-        response = await self._sent("POST", self._chat_url, content, request.timeout_s)
+        departure = Departure(request.may_leave)
+        outside = DEPARTURE.set(departure)
+        try:
+            response = await self._sent(
+                "POST", self._chat_url, self.encoded(request), request.timeout_s, departure
+            )
+        finally:
+            DEPARTURE.reset(outside)
         return self._read(self._answer(response), request)
+
+    def encoded(self, request: ChatRequest) -> bytes:
+        """The body of a call, as it is sent."""
+        return orjson.dumps(self._body(request))
 
     async def check(self) -> str:
         """Ask for the model list; see ``Provider.check``."""
@@ -155,16 +169,28 @@ class SdkProvider:
     def _read(self, answer: Answer, request: ChatRequest) -> Completion:
         raise NotImplementedError
 
-    async def _sent(self, method: str, url: str, content: bytes | None, timeout_s: float) -> Any:
+    async def _sent(
+        self,
+        method: str,
+        url: str,
+        content: bytes | None,
+        timeout_s: float,
+        departure: Departure | None = None,
+    ) -> Any:
         """Send within the time, and classify whatever goes wrong."""
         try:
             async with asyncio.timeout(timeout_s):
                 request = self._http.build_request(method, url, content=content, headers=self._headers)
                 response = await self._http.send(request)
+        except NotSentError:
+            raise
         except TimeoutError:
-            raise timed_out(timeout_s) from None
+            raise timed_out(timeout_s, may_have_left=self._may_have_left(departure)) from None
         except Exception as error:  # noqa: BLE001 - money may have been spent: every failure must be classified
-            raise classify_exception(error, self._secrets) from None
+            may_have_left = self._may_have_left(departure)
+            raise classify_exception(error, self._secrets, may_have_left=may_have_left) from None
+        if departure is not None and self._sees_departures is not False:
+            self._sees_departures = departure.left
         if response.status_code < 300:
             return response
         headers = _lower(response.headers)
@@ -175,6 +201,14 @@ class SdkProvider:
             secrets=self._secrets,
             request_id=_request_id(headers),
         )
+
+    def _may_have_left(self, departure: Departure | None) -> bool:
+        """Whether a request without an answer may have left.
+
+        That it has not is believed only where every call that was answered was seen to leave: money hangs on
+        it, and a later SDK may send in another way.
+        """
+        return departure is None or departure.left or not self._sees_departures
 
     def _answer(self, response: Any) -> Answer:
         try:

@@ -17,6 +17,7 @@ from batcher.catalog.models import ProviderInfo
 from batcher.errors import ConfigurationError
 from batcher.providers.base import Provider
 from batcher.providers.factory import build_provider
+from batcher.providers.fence import leave
 from batcher.providers.sdk_call import SdkProvider
 from batcher.simulator.core import Reply, Simulator
 
@@ -71,8 +72,10 @@ class SimulatedHttp:
         """Wait as long as the vendor takes, and return its answer.
 
         Raises:
+            NotSentError: if the call may not leave any more.
             aiohttp.ClientError: if a fault breaks the connection.
         """
+        leave()
         simulator = self._simulator
         reply = simulator.handle(
             request.path, request.content, request.headers, self._now(), vendor=self._vendor

@@ -19,19 +19,26 @@ _NEVER_SENT = (
 """Refused, unresolvable, unreachable, connect timeout, a proxy or a certificate that says no."""
 
 
-def classify_exception(error: BaseException, secrets: Sequence[str] = ()) -> ProviderError:
+def classify_exception(
+    error: BaseException, secrets: Sequence[str] = (), *, may_have_left: bool = True
+) -> ProviderError:
     """Turn an exception of an SDK or its transport into a classified error.
 
     The SDKs' own exceptions do not tell "before" from "after": their aiohttp transport calls a disconnect
     after the request left a connect timeout (httpx-aiohttp 0.2, ``AIOHTTP_EXC_MAP``). So the chain of causes
     is searched for aiohttp's. Anything not known to have happened before sending counts as sent.
+
+    Args:
+        error: the exception.
+        secrets: keys that must not appear in the message.
+        may_have_left: False if it is proven otherwise that no byte of the request left.
     """
     chain = list(_causes(error))
     told = next((cause for cause in chain if isinstance(cause, aiohttp.ClientError)), chain[-1])
     message = redact(str(told) or type(told).__name__, secrets)
     if any(isinstance(cause, aiohttp.InvalidURL) or "Protocol" in type(cause).__name__ for cause in chain):
         return ProviderError(FailureClass.BAD_REQUEST, f"The base_url is not a web address: {message}")
-    if any(isinstance(cause, _NEVER_SENT) for cause in chain):
+    if not may_have_left or any(isinstance(cause, _NEVER_SENT) for cause in chain):
         return ProviderError(FailureClass.TRANSIENT, f"No connection: {message}", billed=False)
     return ProviderError(
         FailureClass.UNKNOWN_OUTCOME,
@@ -40,8 +47,10 @@ def classify_exception(error: BaseException, secrets: Sequence[str] = ()) -> Pro
     )
 
 
-def timed_out(timeout_s: float) -> ProviderError:
+def timed_out(timeout_s: float, *, may_have_left: bool = True) -> ProviderError:
     """The error of a call that got no whole answer in time."""
+    if not may_have_left:
+        return ProviderError(FailureClass.TRANSIENT, f"No connection within {timeout_s:g} s", billed=False)
     return ProviderError(FailureClass.UNKNOWN_OUTCOME, f"No whole answer within {timeout_s:g} s", billed=None)
 
 

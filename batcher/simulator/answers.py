@@ -78,7 +78,7 @@ def _instance(schema: Any, choices: _Choices, root: Mapping[str, Any], depth: in
         return _instance(_resolve(schema["$ref"], root), choices, root, depth + 1, name)
     if "const" in schema:
         return schema["const"]
-    if "enum" in schema:
+    if schema.get("enum"):
         return schema["enum"][choices.below(len(schema["enum"]))]
     if "allOf" in schema:
         return _instance(_merged(schema), choices, root, depth, name)

@@ -18,6 +18,18 @@ from batcher.errors import UsageError
 from batcher.simulator.answers import fitting_json, plain_answer
 from batcher.simulator.bill import Bill, BillLine
 from batcher.simulator.faults import Fault, FaultScript, Spoiling, spoiling
+from batcher.simulator.field_checks import (
+    FLAG,
+    PAIRS,
+    TABLE,
+    TEXT,
+    TEXTS,
+    Check,
+    check_fields,
+    number,
+    optional,
+    whole,
+)
 from batcher.simulator.latency import LatencyTable
 from batcher.simulator.prices import PriceFile, Tokens
 from batcher.simulator.prompt_cache import PromptCache
@@ -34,6 +46,20 @@ from batcher.simulator.vendor_errors import (
     unknown_model,
 )
 
+_SETTINGS: Final[dict[str, Check]] = {
+    "latency_scale": number(0),
+    "latency_s": number(0),
+    "token_bytes": number(0.25),
+    "image_tokens": whole(0),
+    "key": optional(TEXT),
+    "schema": optional(TABLE),
+    "answers": optional(PAIRS),
+    "context": whole(0),
+    "models": optional(TEXTS),
+    "refuse_unlisted": FLAG,
+    "cache": FLAG,
+    "seed": whole(-(2**63), 2**63 - 1),
+}
 _JSON: Final = {"content-type": "application/json"}
 
 
@@ -73,11 +99,12 @@ class SimulatorConfig:
         """Set fields by name.
 
         Raises:
-            UsageError: for a field that does not exist.
+            UsageError: for a field that does not exist, or a value that it cannot hold.
         """
         unknown = given.keys() - {one.name for one in fields(self)}
         if unknown:
             raise UsageError(f"The simulator has no setting {', '.join(sorted(unknown))}")
+        check_fields(given, _SETTINGS, "the simulator")
         for name, value in given.items():
             setattr(self, name, value)
 

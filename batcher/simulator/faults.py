@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from batcher.errors import UsageError
+from batcher.simulator.field_checks import FLAG, HEADERS, TEXT, Check, check_fields, number, optional, whole
 from batcher.simulator.replies import FINISHES, NULL_MESSAGE
 from batcher.simulator.requests import Call
 from batcher.simulator.vendor_errors import ERRORS, VendorError
@@ -37,6 +38,24 @@ KINDS: Final = frozenset(
     }
 )
 """Every word that ``kind`` may be."""
+
+_FIELDS: Final[dict[str, Check]] = {
+    **dict.fromkeys(("kind", "connection", "finish", "vendor", "model", "contains"), TEXT),
+    "status": whole(200, 599),
+    "headers": HEADERS,
+    "delay_s": number(0),
+    "text": optional(TEXT),
+    "billed": optional(FLAG),
+    "retry_after_s": number(0),
+    "times": optional(whole(0)),
+    "rate": number(0, 1),
+    "every": whole(1),
+    "skip": whole(0),
+}
+_DEEDS: Final = frozenset(
+    {"kind", "status", "headers", "body", "delay_s", "connection", "finish", "text", "billed"}
+)
+"""What a fault can do; the other fields say to which calls."""
 
 _REFUSAL: Final = "I'm sorry, but I can't assist with that request."
 _CONNECTION_KINDS: Final = frozenset(CONNECTIONS - {""})
@@ -94,7 +113,8 @@ class Fault:
         """A fault from a script's table; with ``rate`` or ``every`` it goes on unless ``times`` is told.
 
         Raises:
-            UsageError: for a field or a word that does not exist.
+            UsageError: for a field or a word that does not exist, a value that its field cannot hold, or a
+                fault that does nothing.
         """
         known = {one.name for one in fields(cls) if not one.name.startswith("_")}
         if given.keys() - known:
@@ -102,6 +122,9 @@ class Fault:
                 f"A fault has no field {', '.join(sorted(given.keys() - known))}. Its fields are:"
                 f" {', '.join(sorted(known))}"
             )
+        check_fields(given, _FIELDS, "a fault")
+        if not given.keys() & _DEEDS:
+            raise UsageError(f"A fault does nothing without one of: {', '.join(sorted(_DEEDS))}")
         endless = {"times": None} if any(name in given for name in _UNLIMITED) else {}
         fault = cls(**{**endless, **given})
         for name, value, allowed in (
@@ -112,8 +135,6 @@ class Fault:
             if value not in allowed:
                 words = ", ".join(sorted(allowed - {""}))
                 raise UsageError(f"{name} = {value!r} is none of a fault's: {words}")
-        if not 0 <= fault.rate <= 1 or fault.every < 1:
-            raise UsageError("A fault's rate is between 0 and 1, and its every is at least 1")
         return fault
 
     def hits(self, call: Call) -> bool:

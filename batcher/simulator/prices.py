@@ -20,7 +20,7 @@ _PICO_PER_NANO: Final = 1_000
 _PICO_PER_TOKEN: Final = 1_000_000
 """Pico-dollars a token at $1 per million tokens."""
 
-_FIELDS: Final = frozenset({"input", "output", "cached", "cache_write", "long"})
+_FIELDS: Final = frozenset({"input", "output", "cached", "cache_write", "long", "request"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +66,17 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class ModelPrice:
-    """A model's prices, and those of long requests if they differ."""
+    """A model's prices, those of long requests if they differ, and what a request costs by itself."""
 
     usual: Rate
     long: Rate | None = None
     long_from: int = 0
+    request_nusd: int = 0
 
     def cost_nusd(self, used: Tokens) -> int:
         """Nano-dollars for a request, rounded up; a long one is charged wholly at the long prices."""
         rate = self.long if self.long is not None and used.input > self.long_from else self.usual
-        return rate.cost_nusd(used)
+        return rate.cost_nusd(used) + self.request_nusd
 
 
 class PriceFile:
@@ -133,10 +134,12 @@ def _parsed(text: str, path: Path | None) -> dict[str, dict[str, ModelPrice]]:
 def _model_price(fields: Any, where: str) -> ModelPrice:
     if not isinstance(fields, dict) or fields.keys() - _FIELDS:
         raise ConfigurationError(f"The prices of {where} may have these fields: {', '.join(sorted(_FIELDS))}")
+    # A dollar is a million pico-dollars a token at a million tokens, and a thousand million nano-dollars.
+    request = _pico(fields.get("request", 0), where) * _PICO_PER_NANO
     long = fields.get("long")
     if long is None:
-        return ModelPrice(_rate(fields, where))
-    return ModelPrice(_rate(fields, where), _rate(long, where), int(long.get("from", 0)))
+        return ModelPrice(_rate(fields, where), request_nusd=request)
+    return ModelPrice(_rate(fields, where), _rate(long, where), int(long.get("from", 0)), request)
 
 
 def _rate(fields: Mapping[str, Any], where: str) -> Rate:

@@ -7,11 +7,20 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 from batcher.errors import UsageError
+from batcher.simulator.field_checks import FLAG, TEXT, Check, check_fields, number
 from batcher.simulator.requests import ANTHROPIC, GROQ, OPENAI
 
 _DAY_S: Final = 86_400.0
 _MINUTE_S: Final = 60.0
 _MOST_BUCKETS: Final = 10_000
+
+_FIELDS: Final[dict[str, Check]] = {
+    "vendor": TEXT,
+    "model": TEXT,
+    "burst_s": number(0.001),
+    "charge": TEXT,
+    "count_refused": FLAG,
+}
 
 REQUESTS: Final = "requests"
 TOKENS: Final = "tokens"
@@ -147,6 +156,7 @@ class LimitBook:
         Raises:
             UsageError: for an unknown field or a limit that is none.
         """
+        check_fields(given, _FIELDS, "a limit")
         known = {field.name for field in fields(Limits)}
         changes = {name: value for name, value in given.items() if name not in {"vendor", "model"}}
         if changes.keys() - known:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from batcher.simulator.schema_rules import claude_schema_fault, strict_schema_fault
+from batcher.simulator.outlines import schema_of_outline
+from batcher.simulator.schema_rules import claude_schema_fault, schema_fault, strict_schema_fault
 from batcher.simulator.told_limits import with_told_limits
 
 OPENAI: Final = "openai"
@@ -152,7 +153,7 @@ def read_call(vendor: str, path: str, raw: bytes, headers: Mapping[str, str]) ->
     call.body = body
     call.model = str(body.get("model") or "")
     limit = body.get("max_tokens", body.get("max_completion_tokens"))
-    call.max_output_tokens = limit if isinstance(limit, int) else None
+    call.max_output_tokens = limit if isinstance(limit, int) and not isinstance(limit, bool) else None
     call.fault = _fault_of(call, body)
     if not call.fault:
         _measure(call, body)
@@ -218,7 +219,8 @@ def _read_schema(call: Call, body: Mapping[str, Any]) -> None:
         if len(_known_schemas) >= _MOST_KNOWN:
             _known_schemas.clear()
         check = claude_schema_fault if call.anthropic else strict_schema_fault
-        _known_schemas[known] = (check(schema) if strict else "", with_told_limits(schema))
+        fault = schema_fault(schema) or (check(schema) if strict else "")
+        _known_schemas[known] = (fault, schema if fault else with_told_limits(schema))
     call.fault, call.heeded = _known_schemas[known]
 
 
@@ -229,9 +231,11 @@ def _below(body: Any, *names: str) -> Any:
 
 
 def _schema_in_the_prompt(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """A schema that the first message or the system prompt spells out, as a good model would heed it."""
+    """A schema that the first message or the system prompt spells out or tells in words."""
     first = body.get("system") or body["messages"][0].get("content")
     for text in _texts(first)[0]:
+        if (outline := schema_of_outline(text)) is not None:
+            return outline
         said = text.find(_JSON_SCHEMA_SAID)
         start = text.find("{", said) if said >= 0 else -1
         if start < 0:

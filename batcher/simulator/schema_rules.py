@@ -15,6 +15,18 @@ _NOT_FOR_CLAUDE: Final = (
 )
 
 
+def schema_fault(schema: Any) -> str:
+    """What any vendor would say against a schema that is none, or that points nowhere; "" if it is one."""
+    import jsonschema_rs
+
+    try:
+        jsonschema_rs.meta.validate(schema)
+        jsonschema_rs.validator_for(schema, offline=True)
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        return f"Invalid schema: {str(error).splitlines()[0]}"
+    return ""
+
+
 def strict_schema_fault(schema: Any, path: str = "#") -> str:
     """What OpenAI's strict mode would say against a schema, or ""."""
     if isinstance(schema, list):

@@ -155,13 +155,17 @@ class SimulatorServer:
 
     def _change(self, path: str, given: Any) -> None:
         simulator = self.simulator
+        changes = given if isinstance(given, list) else [given]
+        if not all(isinstance(change, dict) for change in changes):
+            raise UsageError(f"{path} takes a JSON object, or a list of them")
         if path == "/_faults":
-            simulator.faults.add(given if isinstance(given, list) else [given])
+            simulator.faults.add(changes)
         elif path == "/_limits":
-            for change in given if isinstance(given, list) else [given]:
+            for change in changes:
                 simulator.limits.change(change)
         elif path == "/_config":
-            simulator.config.change(given)
+            for change in changes:
+                simulator.config.change(change)
         else:
             raise UsageError(f"{path} takes no POST")
 
@@ -178,7 +182,7 @@ class SimulatorServer:
             return self._totals()
         if path == "/_bill":
             query = request.query
-            limit = min(_PAGE, int(query.get("limit", str(_PAGE))))
+            limit = max(0, min(_PAGE, int(query.get("limit", str(_PAGE)))))
             lines = self.simulator.bill.lines(int(query.get("after", "0")), limit)
             following = lines[-1].number if len(lines) == limit and lines else None
             return {"calls": lines, "totals": self._totals(), "next": following}

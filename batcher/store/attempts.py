@@ -19,8 +19,10 @@ from batcher.domain import (
     Purpose,
     Usage,
 )
+from batcher.store.attempt_prices import charge_at, price_columns
 from batcher.store.database import insert_into
-from batcher.store.tables import attempts, items, leases, results
+from batcher.store.leases import HeldMoney, held_money
+from batcher.store.tables import attempts, items, jobs, leases, results
 from batcher.store.transitions import sources_of
 
 SEQUENCE_BITS: Final = 20
@@ -29,7 +31,7 @@ SEQUENCE_BITS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class NewAttempt:
-    """A call about to leave. ``reserved_nusd`` is its worst case, ``prices`` what it will be charged at."""
+    """A call about to leave. ``reserved_nusd`` is its worst case, ``prices`` the usual ones of its model."""
 
     id: int
     item_id: int
@@ -48,13 +50,14 @@ class NewAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of an attempt. ``state`` is settled, or unknown with the worst case as its cost."""
+    """What became of an attempt: settled, at ``prices`` if not the usual; or unknown, at its worst case."""
 
     attempt_id: int
     state: AttemptState
     cost_nusd: int
     outcome: str
     usage: Usage = field(default_factory=Usage)
+    prices: Prices | None = None
     status_code: int | None = None
     error: str | None = None
     request_id: str = ""
@@ -65,10 +68,10 @@ class Settlement:
 class Settled:
     """An attempt that a settlement was applied to: what the ledger needs to move its money."""
 
-    job_id: int
-    day: str
+    attempt_id: int
+    model: str
+    reserved: HeldMoney
     before: AttemptState
-    reserved_nusd: int
     cost_nusd: int
 
 
@@ -122,16 +125,19 @@ def settle_attempts(connection: Connection, settlements: Sequence[Settlement]) -
     """
     ids = [settlement.attempt_id for settlement in settlements]
     found = {row.id: row for row in connection.execute(_OPEN_ATTEMPTS, {"b_ids": ids})}
-    rows, settled = [], []
+    rows, settled, charged = [], [], {}
     for settlement in settlements:
         row = found[settlement.attempt_id]
         before = AttemptState(row.state)
         if settlement.state not in ATTEMPT_TRANSITIONS[before]:
             continue
         rows.append(_settlement_row(settlement))
-        settled.append(Settled(row.job_id, row.day, before, row.reserved_nusd, settlement.cost_nusd))
+        settled.append(Settled(row.id, row.model, held_money(row), before, settlement.cost_nusd))
+        if settlement.prices is not None:
+            charged[row.id] = settlement.prices
     if rows:
         connection.execute(_SETTLE, rows)
+    charge_at(connection, charged)
     return settled
 
 
@@ -170,12 +176,23 @@ def change_items(connection: Connection, changes: Sequence[ItemChange]) -> None:
             connection.execute(_CHANGE_TWINS, told)
 
 
-def close_leases(connection: Connection, lease_ids: Sequence[int]) -> list[tuple[int, str, int]]:
-    """Close finished chunks; returns job, day and unused reservation of each that was still active."""
+def close_leases(connection: Connection, lease_ids: Sequence[int]) -> list[HeldMoney]:
+    """Close finished chunks; returns what was not used of each that was still active."""
     active = connection.execute(_OPEN_LEASES, {"b_ids": lease_ids}).all()
     if active:
         connection.execute(_CLOSE, {"b_ids": [row.id for row in active]})
-    return [(row.job_id, row.day, row.reserved_nusd) for row in active]
+    return [held_money(row) for row in active]
+
+
+def has_paid(connection: Connection, item_id: int, lease_id: int) -> bool:
+    """Whether an item's calls under a lease have cost anything, or still may."""
+    query = (
+        select(attempts.c.id)
+        .where(attempts.c.item_id == item_id, attempts.c.lease_id == lease_id)
+        .where((attempts.c.cost_nusd > 0) | (attempts.c.state == AttemptState.SENDING.value))
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none() is not None
 
 
 def _concerns_twins(change: ItemChange) -> bool:
@@ -198,10 +215,7 @@ def _attempt_row(new: NewAttempt) -> dict[str, Any]:
         "day": new.day,
         "reserved_nusd": new.reserved_nusd,
         "cost_nusd": 0,
-        "price_input_nusd": new.prices.input_nusd,
-        "price_output_nusd": new.prices.output_nusd,
-        "price_cached_nusd": new.prices.cached_nusd,
-        "price_cache_write_nusd": new.prices.cache_write_nusd,
+        **price_columns(new.prices),
         "input_tokens": 0,
         "cached_tokens": 0,
         "cache_write_tokens": 0,
@@ -260,18 +274,30 @@ def _change_row(change: ItemChange) -> dict[str, Any]:
 # out of them by SQLAlchemy where the database is SQLite, which locks as a whole.
 
 _OPEN_ATTEMPTS: Final = (
-    select(attempts.c.id, attempts.c.job_id, attempts.c.day, attempts.c.state, attempts.c.reserved_nusd)
+    select(
+        attempts.c.id,
+        attempts.c.job_id,
+        jobs.c.task,
+        attempts.c.tier,
+        attempts.c.provider,
+        attempts.c.model,
+        attempts.c.day,
+        attempts.c.state,
+        attempts.c.reserved_nusd,
+    )
+    .join(jobs, jobs.c.id == attempts.c.job_id)
     .where(attempts.c.id.in_(bindparam("b_ids", expanding=True)))
-    .with_for_update()
+    .with_for_update(of=attempts)
 )
 
 _OPEN_LEASES: Final = (
-    select(leases.c.id, leases.c.job_id, leases.c.day, leases.c.reserved_nusd)
+    select(leases, jobs.c.task)
+    .join(jobs, jobs.c.id == leases.c.job_id)
     .where(
         leases.c.id.in_(bindparam("b_ids", expanding=True)),
         leases.c.state.in_(sources_of(LEASE_TRANSITIONS, LeaseState.CLOSED)),
     )
-    .with_for_update()
+    .with_for_update(of=leases)
 )
 
 _CLOSE: Final = (

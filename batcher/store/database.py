@@ -68,6 +68,14 @@ class Store:
             with writing.begin():
                 yield writing
 
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Connection]:
+        """A connection of its own outside of any transaction, which ends with the block."""
+        with self._plain_errors(), self.engine.connect() as connection:
+            session = connection.execution_options(isolation_level="AUTOCOMMIT")
+            session.detach()
+            yield session
+
     def now(self, connection: Connection) -> float:
         """The database's clock, Unix seconds."""
         if self._clock is not None:
@@ -100,7 +108,7 @@ def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sql
 
 def _make_engine(url: str, *, read_only: bool, home: Path | None) -> Engine:
     try:
-        parsed = make_url(url)
+        parsed = _read_url(url)
         if parsed.drivername in {"postgresql", "postgres"}:
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() == "sqlite":
@@ -119,6 +127,17 @@ def _make_engine(url: str, *, read_only: bool, home: Path | None) -> Engine:
         raise ConfigurationError(
             "PostgreSQL needs one more package. Run: pip install 'batcher[postgres]'"
         ) from error
+
+
+def _read_url(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ValueError:
+        # Not chained: its message holds what stands for the port, which may be a part of the password.
+        raise ConfigurationError(
+            "The database URL has no number for a port. Use postgresql://USER@HOST:5432/NAME, and"
+            " percent-encode what a password has of / ? # @ :"
+        ) from None
 
 
 def _make_sqlite(database: str, *, read_only: bool, home: Path | None) -> Engine:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from batcher.domain import Document, ItemStatus
+from batcher.money import most_tokens
 from batcher.store.database import insert_into
 from batcher.store.jobs import Job
 from batcher.store.results import find_results
@@ -108,7 +109,7 @@ def _store_documents(connection: Connection, batch: Sequence[Document]) -> None:
     rows = [
         {
             "hash": document.hash,
-            "text_bytes": len(encoded),
+            "text_bytes": most_tokens(document.text),
             "image_count": len(document.images),
             "body": zlib.compress(encoded, _COMPRESSION_LEVEL),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, and_, case, exists, func, insert, not_, select, update
 
@@ -15,6 +15,9 @@ from batcher.store.tables import documents, items, jobs
 from batcher.store.transitions import sources_of
 
 UNFINISHED = (JobState.INGESTING, JobState.RUNNING, JobState.PAUSED)
+
+BUDGET_REASON: Final = "budget:"
+"""How the reason of a pause begins that a cap made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Job:
     reason: str | None
     resume_at: float | None
     max_cost_nusd: int | None
+    estimate: str | None
     waiting_reason: str | None
     created_at: float
     started_at: float | None
@@ -144,6 +148,26 @@ def list_job_ids(connection: Connection, state: JobState, only: Sequence[int] | 
     return list(connection.execute(query).scalars())
 
 
+def has_task(connection: Connection, task: str) -> bool:
+    """Whether there was ever a job of this task."""
+    query = select(jobs.c.id).where(jobs.c.task == task).limit(1)
+    return connection.execute(query).scalar_one_or_none() is not None
+
+
+def due_jobs(connection: Connection, now: float) -> list[int]:
+    """Ids of the jobs that a budget cap paused until a time that has come, oldest first."""
+    query = (
+        select(jobs.c.id)
+        .where(
+            jobs.c.state == JobState.PAUSED.value,
+            jobs.c.reason.startswith(BUDGET_REASON),
+            jobs.c.resume_at <= now,
+        )
+        .order_by(jobs.c.id)
+    )
+    return list(connection.execute(query).scalars())
+
+
 def set_state(
     connection: Connection,
     job_id: int,
@@ -197,6 +221,11 @@ def set_pause_reason(connection: Connection, job_id: int, reason: str) -> bool:
 def set_waiting(connection: Connection, job_id: int, reason: str | None) -> None:
     """Tell readers in other processes what the job waits for."""
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(waiting_reason=reason))
+
+
+def set_estimate(connection: Connection, job_id: int, estimate: str) -> None:
+    """Keep what a job was estimated to cost; JSON, see ``planning.record``."""
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(estimate=estimate))
 
 
 def finish_if_complete(connection: Connection, job_id: int, now: float) -> bool:
@@ -352,6 +381,7 @@ def _job(row: Row[Any]) -> Job:
         reason=row.reason,
         resume_at=row.resume_at,
         max_cost_nusd=row.max_cost_nusd,
+        estimate=row.estimate,
         waiting_reason=row.waiting_reason,
         created_at=row.created_at,
         started_at=row.started_at,

@@ -16,7 +16,7 @@ from batcher.domain import (
     ItemStatus,
     LeaseState,
 )
-from batcher.store.tables import attempts, documents, items, leases
+from batcher.store.tables import attempts, documents, items, jobs, leases
 from batcher.store.transitions import sources_of
 
 
@@ -25,7 +25,7 @@ class QueuedItem:
     """An item that may be leased, with what it takes to price and run it.
 
     Attributes:
-        text_bytes: UTF-8 length of the document's text.
+        text_bytes: UTF-8 length of the document's text, or of a longer normal form: ``money.most_tokens``.
         image_count: pages or pictures; 0 for a text document.
         body: the compressed text.
     """
@@ -44,10 +44,16 @@ class QueuedItem:
 
 @dataclass(frozen=True, slots=True)
 class NewLease:
-    """A chunk about to be handed to a worker. ``day`` is the ledger day of its reservation."""
+    """A chunk about to be handed to a worker.
+
+    Attributes:
+        provider: whose account its reservation stands under: that of the lane's first model.
+        day: the ledger day of its reservation.
+    """
 
     job_id: int
     tier: str
+    provider: str
     worker: str
     day: str
     reserved_nusd: int
@@ -55,52 +61,51 @@ class NewLease:
 
 
 @dataclass(frozen=True, slots=True)
-class LostAttempt:
-    """An attempt that was marked as sending when its worker was lost."""
+class HeldMoney:
+    """A reservation that stands somewhere, with what the ledger needs to find its accounts."""
 
-    id: int
     job_id: int
+    task: str
+    tier: str
+    provider: str
     day: str
     reserved_nusd: int
 
 
 @dataclass(frozen=True, slots=True)
 class LostLease:
-    """A lease taken from a lost worker, with the money that stands on it."""
+    """A lease taken from a lost worker.
+
+    Attributes:
+        unused: what no attempt had taken over yet.
+        sending: of the attempts that were marked as sending, whose outcome nobody knows.
+    """
 
     id: int
-    job_id: int
-    day: str
-    reserved_nusd: int
-    attempts: tuple[LostAttempt, ...]
+    unused: HeldMoney
+    sending: tuple[HeldMoney, ...]
 
 
-def next_items(
-    connection: Connection,
-    job_id: int,
-    now: float,
-    limit: int,
-    tiers: Sequence[str] | None = None,
-    but_not: Sequence[str] = (),
-) -> list[QueuedItem]:
-    """The next pending items of a job, all of one tier, locked against other workers.
+def pending_tiers(connection: Connection, job_id: int) -> list[str]:
+    """The tiers that a job's pending items wait on, by name: one step through the index for each."""
+    tiers: list[str] = []
+    wanted = {"b_job": job_id, "b_after": ""}
+    while (tier := connection.execute(_TIER_AFTER, wanted).scalar_one()) is not None:
+        tiers.append(tier)
+        wanted["b_after"] = tier
+    return tiers
+
+
+def next_items(connection: Connection, job_id: int, tier: str, now: float, limit: int) -> list[QueuedItem]:
+    """The next pending items of a job on a tier, locked against other workers.
 
     Args:
         connection: a write transaction.
         job_id: the job.
+        tier: the tier.
         now: Unix seconds; items that back off until later are left out.
         limit: how many at most.
-        tiers: only these; None for any.
-        but_not: none of these tiers.
     """
-    tier_query = _NEXT_TIER
-    if but_not:
-        tier_query = tier_query.where(items.c.tier.not_in(but_not))
-    if tiers is not None:
-        tier_query = tier_query.where(items.c.tier.in_(tiers))
-    tier = connection.execute(tier_query, {"b_job": job_id, "b_now": now}).scalar_one_or_none()
-    if tier is None:
-        return []
     wanted = {"b_job": job_id, "b_tier": tier, "b_now": now, "b_limit": limit}
     unique: dict[tuple[bytes, int], QueuedItem] = {}
     for row in connection.execute(_NEXT_ITEMS, wanted):
@@ -108,11 +113,23 @@ def next_items(
     return list(unique.values())
 
 
+def smallest_items(connection: Connection, job_id: int, tier: str, now: float) -> list[QueuedItem]:
+    """The smallest pending text and the smallest pending document of images, those that there are, locked.
+
+    Within each of the two kinds the worst case of a call grows with the size, so that one of them costs least
+    of all that wait. This reads every pending item of the tier.
+    """
+    wanted = {"b_job": job_id, "b_tier": tier, "b_now": now}
+    rows = [connection.execute(query, wanted).one_or_none() for query in (_SMALLEST_TEXT, _FEWEST_IMAGES)]
+    return [_queued(row) for row in rows if row is not None]
+
+
 def open_lease(connection: Connection, new: NewLease, item_ids: Sequence[int]) -> int:
     """Hand these items to a worker; returns the lease's id, the fencing token."""
     values = {
         "job_id": new.job_id,
         "tier": new.tier,
+        "provider": new.provider,
         "worker": new.worker,
         "state": LeaseState.ACTIVE.value,
         "day": new.day,
@@ -156,17 +173,29 @@ def active_workers(connection: Connection, job_id: int | None = None) -> list[tu
     return [(row.id, row.worker) for row in connection.execute(query)]
 
 
+def has_active(connection: Connection, job_id: int | None = None) -> bool:
+    """Whether any worker holds a chunk, of one job or at all."""
+    query = select(leases.c.id).where(leases.c.state == LeaseState.ACTIVE.value).limit(1)
+    if job_id is not None:
+        query = query.where(leases.c.job_id == job_id)
+    return connection.execute(query).scalar_one_or_none() is not None
+
+
 def take_lost(connection: Connection, now: float, lost_ids: Sequence[int] = ()) -> list[LostLease]:
     """Expire leases past their time and those named; their items go back to pending.
 
     What was marked as sending becomes ``unknown``. The caller moves the money.
     """
-    query = select(leases).where(
-        leases.c.state.in_(sources_of(LEASE_TRANSITIONS, LeaseState.EXPIRED)),
-        (leases.c.expires_at <= now) | leases.c.id.in_(lost_ids),
+    query = (
+        select(leases, jobs.c.task)
+        .join(jobs, jobs.c.id == leases.c.job_id)
+        .where(
+            leases.c.state.in_(sources_of(LEASE_TRANSITIONS, LeaseState.EXPIRED)),
+            (leases.c.expires_at <= now) | leases.c.id.in_(lost_ids),
+        )
+        .order_by(leases.c.id)
+        .with_for_update(of=leases, skip_locked=True)
     )
-    if connection.dialect.name != "sqlite":
-        query = query.with_for_update(skip_locked=True)
     return [_take(connection, row) for row in connection.execute(query).all()]
 
 
@@ -180,9 +209,12 @@ def _take(connection: Connection, lease: Row[Any]) -> LostLease:
         .values(
             state=AttemptState.UNKNOWN.value, cost_nusd=attempts.c.reserved_nusd, outcome="unknown_outcome"
         )
-        .returning(attempts.c.id, attempts.c.job_id, attempts.c.day, attempts.c.reserved_nusd)
+        .returning(attempts.c.tier, attempts.c.provider, attempts.c.day, attempts.c.reserved_nusd)
     ).all()
-    lost = [LostAttempt(row.id, row.job_id, row.day, row.reserved_nusd) for row in open_attempts]
+    sending = [
+        HeldMoney(lease.job_id, lease.task, row.tier, row.provider, row.day, row.reserved_nusd)
+        for row in open_attempts
+    ]
     connection.execute(
         update(items)
         .where(
@@ -194,7 +226,12 @@ def _take(connection: Connection, lease: Row[Any]) -> LostLease:
     connection.execute(
         update(leases).where(leases.c.id == lease.id).values(state=LeaseState.EXPIRED.value, reserved_nusd=0)
     )
-    return LostLease(lease.id, lease.job_id, lease.day, lease.reserved_nusd, tuple(lost))
+    return LostLease(lease.id, held_money(lease), tuple(sending))
+
+
+def held_money(row: Any) -> HeldMoney:
+    """What stands on a row of ``leases`` or ``attempts`` that was read with its job's task."""
+    return HeldMoney(row.job_id, row.task, row.tier, row.provider, row.day, row.reserved_nusd)
 
 
 def next_chance_at(connection: Connection, job_ids: Sequence[int]) -> float | None:
@@ -230,18 +267,10 @@ def _queued(row: Row[Any]) -> QueuedItem:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseBalance:
-    """What is left of a lease's reservation, and the ledger day that it was made on."""
-
-    day: str
-    reserved_nusd: int
-
-
-def held_leases(connection: Connection, lease_ids: Sequence[int], now: float) -> dict[int, LeaseBalance]:
-    """Those of these leases that are active and not past their time, locked."""
+def held_leases(connection: Connection, lease_ids: Sequence[int], now: float) -> dict[int, HeldMoney]:
+    """What is left of the reservations of those of these leases that are active and not past their time."""
     rows = connection.execute(_HELD, {"b_ids": lease_ids, "b_now": now})
-    return {row.id: LeaseBalance(row.day, row.reserved_nusd) for row in rows}
+    return {row.id: held_money(row) for row in rows}
 
 
 def draw(connection: Connection, amounts_nusd: Mapping[int, int]) -> None:
@@ -263,9 +292,13 @@ _READY: Final = (
     items.c.ready_at <= bindparam("b_now"),
 )
 
-_NEXT_TIER: Final = select(items.c.tier).where(*_READY).limit(1)
+_TIER_AFTER: Final = select(func.min(items.c.tier)).where(
+    items.c.job_id == bindparam("b_job"),
+    items.c.status == ItemStatus.PENDING.value,
+    items.c.tier > bindparam("b_after"),
+)
 
-_NEXT_ITEMS: Final = (
+_QUEUED: Final = (
     select(items, documents.c.text_bytes, documents.c.image_count, documents.c.body)
     .join(documents, documents.c.hash == items.c.document_hash)
     .where(
@@ -278,9 +311,19 @@ _NEXT_ITEMS: Final = (
             literal_column("twin.status") == literal_column("'leased'"),
         ),
     )
-    .order_by(items.c.ready_at, items.c.id)
-    .limit(bindparam("b_limit"))
     .with_for_update(of=items, skip_locked=True)
+)
+
+_NEXT_ITEMS: Final = _QUEUED.order_by(items.c.ready_at, items.c.id).limit(bindparam("b_limit"))
+
+_SMALLEST_TEXT: Final = (
+    _QUEUED.where(documents.c.image_count == 0).order_by(documents.c.text_bytes, items.c.id).limit(1)
+)
+
+_FEWEST_IMAGES: Final = (
+    _QUEUED.where(documents.c.image_count > 0)
+    .order_by(documents.c.image_count, documents.c.text_bytes, items.c.id)
+    .limit(1)
 )
 
 _OPEN: Final = leases.insert().returning(leases.c.id)
@@ -295,13 +338,14 @@ _LEASE: Final = (
 )
 
 _HELD: Final = (
-    select(leases.c.id, leases.c.day, leases.c.reserved_nusd)
+    select(leases, jobs.c.task)
+    .join(jobs, jobs.c.id == leases.c.job_id)
     .where(
         leases.c.id.in_(bindparam("b_ids", expanding=True)),
         leases.c.state == LeaseState.ACTIVE.value,
         leases.c.expires_at > bindparam("b_now"),
     )
-    .with_for_update()
+    .with_for_update(of=leases)
 )
 
 _DRAW: Final = (

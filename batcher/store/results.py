@@ -53,6 +53,18 @@ def read_outputs(connection: Connection, result_ids: Sequence[int]) -> dict[int,
     return {row.id: row.output for row in rows}
 
 
+def count_models(connection: Connection, job_id: int) -> dict[tuple[str, str], int]:
+    """How many of a job's items each model answered, by tier and model. Answers taken over are left out."""
+    # A result has the id of the attempt that brought it, and the rows of attempts are smaller.
+    query = (
+        select(attempts.c.tier, attempts.c.model, func.count())
+        .join_from(items, attempts, attempts.c.id == items.c.result_id)
+        .where(items.c.job_id == job_id, items.c.reused.is_(False))
+        .group_by(attempts.c.tier, attempts.c.model)
+    )
+    return {(tier, model): count for tier, model, count in connection.execute(query).tuples()}
+
+
 def iter_item_results(
     connection: Connection, job_id: int, statuses: Sequence[ItemStatus], page: int = 500
 ) -> Iterator[ItemResult]:

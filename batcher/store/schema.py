@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, make_url, text
 
 from batcher.errors import ConfigurationError
 from batcher.store.database import Store
@@ -14,15 +15,32 @@ SCHEMA_HEAD: Final = "0002"
 
 
 def ensure_schema(store: Store) -> None:
-    """Create the tables, or migrate them forward, if the database is behind.
+    """Create the tables; migrate them forward if they are behind in a file that only this machine uses.
+
+    Raises:
+        ConfigurationError: if a newer batcher wrote this database, or an older one wrote a PostgreSQL
+            database, which workers of that version may be using.
+    """
+    with store.read() as connection:
+        version = schema_version(connection)
+    if version == SCHEMA_HEAD:
+        return
+    if version is not None and version < SCHEMA_HEAD and not store.is_sqlite:
+        raise ConfigurationError(
+            f"The store has schema {version}, this batcher needs {SCHEMA_HEAD}. Stop the workers of the "
+            "older version, then run: batcher db upgrade"
+        )
+    upgrade_schema(store)
+
+
+def upgrade_schema(store: Store) -> None:
+    """Bring the tables to this version's schema, whatever uses them.
 
     Raises:
         ConfigurationError: if a newer batcher wrote this database.
     """
     with store.read() as connection:
         version = schema_version(connection)
-    if version == SCHEMA_HEAD:
-        return
     if version is not None and version > SCHEMA_HEAD:
         raise ConfigurationError(
             f"The store has schema {version}, newer than this batcher's {SCHEMA_HEAD}. "
@@ -30,6 +48,32 @@ def ensure_schema(store: Store) -> None:
         )
     with store.write() as connection:
         _migrate(connection)
+
+
+def open_to_read(url: str) -> Store | None:
+    """The store, which refuses every write, for what must leave no trace; None if there is none yet.
+
+    Raises:
+        ConfigurationError: if another version of batcher left it behind.
+        DependencyError: if it cannot be reached.
+    """
+    store = Store(url, read_only=True)
+    if store.is_sqlite and not Path(make_url(url).database or "").exists():
+        return None
+    try:
+        with store.read() as connection:
+            version = schema_version(connection)
+    except BaseException:
+        store.close()
+        raise
+    if version == SCHEMA_HEAD:
+        return store
+    store.close()
+    if version is None:
+        return None
+    raise ConfigurationError(
+        f"The store has schema {version}, this batcher speaks {SCHEMA_HEAD}. Bring it up with: batcher jobs"
+    )
 
 
 def schema_version(connection: Connection) -> str | None:

@@ -49,6 +49,7 @@ jobs = Table(
     Column("resume_at", Float),
     Column("max_cost_nusd", BigInteger),
     Column("estimate", Text),
+    Column("priority", Integer, nullable=False, server_default="0"),
     Column("waiting_reason", Text),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
@@ -159,6 +160,7 @@ attempts = Table(
     Column("price_output_nusd", BigInteger, nullable=False),
     Column("price_cached_nusd", BigInteger, nullable=False),
     Column("price_cache_write_nusd", BigInteger, nullable=False),
+    Column("price_request_nusd", BigInteger, nullable=False, server_default="0"),
     Column("input_tokens", Integer, nullable=False),
     Column("cached_tokens", Integer, nullable=False),
     Column("cache_write_tokens", Integer, nullable=False),
@@ -175,7 +177,8 @@ attempts = Table(
         postgresql_where=text("state = 'sending'"),
     ),
 )
-"""One row per call to a model. The id is ``lease_id << 20 | sequence``: unique without a round trip."""
+"""One row per call to a model. The id is ``lease_id << 20 | sequence``: unique without a round trip. The
+prices are those that it was charged at: once settled, those of long calls if it was one."""
 
 results = Table(
     "results",
@@ -208,9 +211,9 @@ caps = Table(
     "caps",
     metadata,
     Column("scope", String(100), primary_key=True),
-    Column("cap_nusd", BigInteger, nullable=False),
+    Column("cap_nusd", BigInteger),
 )
-"""The cap that a new period of a scope starts with."""
+"""The cap that a new period of a scope starts with; NULL: none, not even the default one of a day."""
 
 ledger_clock = Table(
     "ledger_clock",
@@ -244,6 +247,7 @@ alerts = Table(
     Column("title", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("state", String(10), nullable=False),
+    Column("taken_by", Text, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("next_try_at", Float, nullable=False),
     Column("created_at", Float, nullable=False),
@@ -252,4 +256,4 @@ alerts = Table(
     Index("ix_alerts_state", "state", "next_try_at"),
 )
 """What somebody is to hear of: once per rule, scope and ledger day. ``state`` is pending until every channel
-has taken it, then sent."""
+has taken it, then sent; ``taken_by`` holds the fingerprints of those that have, a space between two."""

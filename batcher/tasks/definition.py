@@ -47,6 +47,8 @@ class Task:
         tier: where the work starts.
         ladder: the tiers it may climb, cheapest first, ``tier`` among them; ``tier`` alone if left out.
         max_output_tokens: the output limit of a call. Money is reserved for all of it: keep it tight.
+        typical_output_tokens: how long a usual answer is: what a plan goes by before there are known answers
+            or a run. It is no limit, and no part of a result's identity.
         long_documents: ``merge`` (split, answer the parts, merge the answers) or ``reject``.
         merge_prompt: instructions of the merging call; a text of batcher's own if left out.
         temperature: None leaves the vendor's default.
@@ -70,6 +72,7 @@ class Task:
     tier: str = "economy"
     ladder: tuple[str, ...] = ()
     max_output_tokens: int = 512
+    typical_output_tokens: int | None = None
     long_documents: Literal["merge", "reject"] = "reject"
     merge_prompt: Path | str | None = field(default=None, repr=False)
     temperature: float | None = 0.0
@@ -91,6 +94,9 @@ class Task:
             f"floor {self.floor} is not between 0 and 1": not 0 <= self.floor <= 1,
             f"correct_at {self.correct_at} is not between 0 and 1": not 0 <= self.correct_at <= 1,
             f"max_output_tokens {self.max_output_tokens} is not positive": self.max_output_tokens <= 0,
+            f"typical_output_tokens {self.typical_output_tokens} is not from 1 to max_output_tokens": not (
+                self.typical_output_tokens is None or 0 < self.typical_output_tokens <= self.max_output_tokens
+            ),
             f"its ladder {self.ladder} does not hold its tier {self.tier!r}": self.tier not in self.ladder,
             f"its ladder {self.ladder} names a tier twice": len(set(self.ladder)) < len(self.ladder),
             'long_documents must be "merge" or "reject"': self.long_documents not in ("merge", "reject"),
@@ -143,6 +149,7 @@ class Task:
             correct_at=self.correct_at,
             long_documents=self.long_documents,
             ref=self.ref or self.name,
+            typical_output_tokens=self.typical_output_tokens,
         )
 
     def score(self, expected: Any, output: Any) -> Score:

@@ -36,6 +36,8 @@ class TaskSpec:
         correct_at: the score from which an answer counts as correct, 0 to 1.
         long_documents: ``merge`` splits a document that is too long and merges the answers; ``reject``.
         ref: what ``load_task`` finds the task's code by.
+        typical_output_tokens: how long a usual answer is, for plans; None if the author does not say. Not
+            part of the fingerprint.
     """
 
     name: str
@@ -54,6 +56,7 @@ class TaskSpec:
     temperature: float | None = 0.0
     long_documents: Literal["merge", "reject"] = "reject"
     ref: str = ""
+    typical_output_tokens: int | None = None
 
     @cached_property
     def fingerprint(self) -> bytes:

@@ -10,9 +10,11 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.redis_server import RedisServer
 from tests.support.vendor_server import VendorServer
 
 from .conftest import KEY, Cli
@@ -148,6 +150,28 @@ def test_doctor_says_what_each_tier_would_use_and_shows_no_key(cli: Cli) -> None
     assert not down["ok"]
     del cli.env["OPENAI_API_KEY"]
     assert "set OPENAI_API_KEY" in cli("doctor", code=3).out
+
+
+def test_doctor_says_whether_rate_limits_are_shared(cli: Cli, tmp_path: Path) -> None:
+    def broker(url: str) -> dict[str, Any]:
+        cli.env["BATCHER_BROKER_URL"] = url
+        found: dict[str, Any] = cli("doctor", "--json").json["findings"][-1]
+        assert "s3cr" not in str(found)
+        return found
+
+    with RedisServer(tmp_path) as redis:
+        here = broker(redis.url)
+    assert here["ok"]
+    assert "share their rate limits" in here["message"]
+    away = broker(redis.url.replace("127", ":s3cret@127"))
+    assert away["ok"] is False
+    assert "does not answer" in away["message"]
+    for wrong in ("redis://127.0.0.1:99999/0", "redis://:s3cr#et@127.0.0.1:6379/0"):
+        cli.env["BATCHER_BROKER_URL"] = wrong
+        said = cli("doctor", "--json", code=3).err
+        assert "broker_url: its host or port cannot be read" in said
+        assert "s3cr" not in said
+    assert broker("amqp://guest:s3cret@127.0.0.1:9//")["ok"] is None
 
 
 def test_jobs_and_status_as_json(cli: Cli) -> None:

@@ -13,6 +13,7 @@ from batcher.budget.ledger import (
     DEFAULT_DAILY_CAP_NUSD,
     Account,
     Balance,
+    Funding,
     Ledger,
     Movement,
     Movements,
@@ -61,11 +62,11 @@ def test_a_reservation_that_one_cap_refuses_leaves_no_trace_on_the_others(
     with store.write() as connection:
         ledger.today(connection)
         ledger.open_job(connection, 7, 50)
-        accounts = accounts_of(7, DAY)
+        accounts = accounts_of(Funding(7, "t", "economy", "openai", DAY))
         assert ledger.reserve(connection, accounts, 51) == Account("job:7", "")
         assert [found.reserved_nusd for found in ledger.balances(connection, accounts)] == [0, 0]
         assert ledger.reserve(connection, accounts, 50) is None
-        assert [found.reserved_nusd for found in ledger.balances(connection, accounts)] == [50, 50]
+        assert [found.reserved_nusd for found in ledger.balances(connection, accounts)] == [50] * 5
 
 
 def test_a_settlement_frees_what_the_call_did_not_cost(store: Store, ledger: Ledger) -> None:
@@ -73,10 +74,11 @@ def test_a_settlement_frees_what_the_call_did_not_cost(store: Store, ledger: Led
         ledger.set_daily_cap(connection, 100)
         ledger.open_job(connection, 1, None)
         day = ledger.today(connection)
-        accounts = accounts_of(1, day)
+        funding = Funding(1, "t", "economy", "openai", day)
+        accounts = accounts_of(funding)
         assert ledger.reserve(connection, accounts, 80) is None
         movements = Movements()
-        movements.add(1, day, Movement(-80, 30))
+        movements.add(funding, Movement(-80, 30))
         ledger.move(connection, movements)
         assert ledger.room_nusd(connection, accounts) == 70
 
@@ -202,7 +204,7 @@ def test_the_books_agree_with_a_plain_model(
                 reserved_day, reserved = open_reservations.pop(0)
                 cost = reserved * value // 100
                 movements = Movements()
-                movements.add(0, reserved_day, Movement(-reserved, cost))
+                movements.add_to(Account("day", reserved_day), Movement(-reserved, cost))
                 ledger.move(connection, movements)
                 books[reserved_day][0] -= reserved
                 books[reserved_day][1] += cost

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from batcher.domain import JobState
-from batcher.engine.engine import Ending
+from batcher.engine.control import Ending
 from batcher.engine.lane import LaneFactory
 from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
 from batcher.engine.writer import Mark
@@ -45,7 +45,7 @@ def leaser(runtime: Runtime) -> Leaser:
     lanes = LaneFactory(
         runtime.catalog, runtime.provider, runtime.account, runtime.is_usable, runtime.find_task, timeout_s=5
     )
-    return Leaser(runtime.store, runtime.ledger, lanes.lane, lease_s=60)
+    return Leaser(runtime.store, runtime.ledger, lanes, lease_s=60)
 
 
 def test_a_run_with_duplicates_and_a_second_job(runtime: Runtime, vendor_server: VendorServer) -> None:

@@ -131,3 +131,14 @@ async def test_limits_are_told_and_kept(provider: Provider, vendor_server: Vendo
     assert 15 < caught.value.retry_after_s <= 21
     vendor_server.limit(rpm=6_000)
     vendor_server.wait_for_calls(4)
+
+
+@pytest.mark.parametrize("vendor", ["openai", "groq"], indirect=True)
+async def test_a_request_larger_than_a_whole_limit_is_too_long_and_no_waiting_is_asked(
+    provider: Provider, vendor_server: VendorServer
+) -> None:
+    vendor_server.limit(tpm=5)
+    with pytest.raises(ProviderError) as caught:
+        await ask(provider)
+    assert (caught.value.failure, caught.value.status) == (FailureClass.TOO_LONG, 429)
+    assert caught.value.retry_after_s is None

@@ -21,9 +21,9 @@ def test_the_ledger_and_the_bill_come_to_the_same_sum(model: Model) -> None:
     price = PriceFile.load().find(model.provider, model.id)
     assert price is not None, f"write the price of {model.id} into batcher/simulator/prices.toml"
     draw = random.Random(model.name)
-    most = min(model.context, price.long_from or model.context)
+    around = [price.long_from, price.long_from + 1] if price.long else []
     for _ in range(200):
-        inputs = draw.randrange(most)
+        inputs = draw.choice([draw.randrange(model.context), draw.randrange(50_000), *around])
         cached = draw.choice([0, draw.randrange(inputs + 1)])
         written = draw.choice([0, draw.randrange(inputs - cached + 1)])
         outputs = draw.randrange(20_000)
@@ -32,8 +32,8 @@ def test_the_ledger_and_the_bill_come_to_the_same_sum(model: Model) -> None:
 
 
 @pytest.mark.parametrize("model", HOSTED, ids=lambda model: model.name)
-def test_no_request_that_the_catalogue_lets_through_is_a_long_one(model: Model) -> None:
+def test_both_know_past_which_length_a_call_costs_more(model: Model) -> None:
     price = PriceFile.load().find(model.provider, model.id)
     assert price is not None
-    if price.long is not None:
-        assert model.context <= price.long_from
+    assert (price.long is None) == (model.prices.long is None)
+    assert price.long_from == model.prices.long_from

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batcher.domain import JobState
-from batcher.engine.engine import Ending
+from batcher.engine.control import Ending
 from batcher.runtime import Runtime
 from batcher.store.jobs import retry_failed, set_state
 from tests.support.runs import (

@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 from batcher.budget.ledger import Account
 from batcher.domain import JobState
-from batcher.engine.engine import Ending
+from batcher.engine.control import Ending
 from batcher.runtime import Runtime
 from batcher.store.jobs import cancel_pending, set_state
 from batcher.store.tables import items
@@ -86,7 +86,7 @@ def test_a_cap_that_other_jobs_have_reserved_may_come_free_today(runtime: Runtim
     assert paused.reason is not None
     assert "$1.00 reserved" in paused.reason
     assert paused.reason.endswith("Other jobs hold what is reserved: resume when they have ended")
-    assert paused.resume_at is None
+    assert paused.resume_at is not None, "and at the latest on the next day"
 
 
 def test_a_repair_that_the_budget_does_not_admit_is_not_tried_again_today(
@@ -175,11 +175,14 @@ def test_one_lane_without_a_key_does_not_hold_up_the_others(
     assert "GROQ_API_KEY" in paused.reason
 
 
-def test_the_accounts_are_those_of_the_day_and_the_job(runtime: Runtime) -> None:
+def test_the_accounts_are_those_of_day_job_provider_task_and_tier(runtime: Runtime) -> None:
     job = make_job(runtime, ONE)
     run(runtime, job.id)
     attempt = rows(runtime, "attempts")[0]
     assert {found.account for found in balances(runtime)} == {
         Account("day", attempt.day),
         Account(f"job:{job.id}", ""),
+        Account("provider:openai", attempt.day),
+        Account("task:verdict", attempt.day),
+        Account("tier:economy", attempt.day),
     }

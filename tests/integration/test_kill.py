@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 from batcher.domain import JobState
 from batcher.runtime import Runtime
 from tests.support.runs import balances, item_statuses, job_of, make_job, make_runtime, rows
+from tests.support.stopped_processes import stop_outside_a_transaction
 from tests.support.vendor_server import VendorServer
 
 DOCUMENTS = 400
@@ -82,22 +82,6 @@ def test_killed_at_twenty_random_moments_every_item_ends_once(
 def _one_group() -> int:
     """Answers that had arrived and were not committed yet: one group, at most what was in flight."""
     return CONCURRENCY
-
-
-def stop_outside_a_transaction(child: subprocess.Popen[str], database: Path) -> None:
-    """SIGSTOP a process when it does not hold SQLite's write lock: nobody else could write until it wakes."""
-    while True:
-        child.send_signal(signal.SIGSTOP)
-        connection = sqlite3.connect(database, timeout=0.2, isolation_level=None)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-        except sqlite3.OperationalError:
-            child.send_signal(signal.SIGCONT)
-        else:
-            return
-        finally:
-            connection.close()
 
 
 def test_a_worker_that_slept_through_its_lease_begins_no_call_and_its_late_answers_are_booked(

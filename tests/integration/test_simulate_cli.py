@@ -149,6 +149,8 @@ def test_it_listens_on_loopback_only_and_says_when_it_cannot(start: Start, tmp_p
         (["--port", str(port)], "Give another --port"),
         (["--faults", "none.toml"], "Cannot read the fault script"),
         (["--bill", str(tmp_path / "no" / "bill")], "Cannot write the bill"),
+        *(([option, "nan"], "not a finite number") for option in ("--rpm", "--token-bytes")),
+        *(([option, "inf"], "not a finite number") for option in ("--tpm", "--latency-scale")),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "batcher", "simulate", *words],
@@ -168,3 +170,29 @@ def test_the_bill_outlives_a_simulator_that_is_killed(tmp_path: Path, start: Sta
     rows = [json.loads(line) for line in (tmp_path / "bill.jsonl").read_text().splitlines()]
     assert len(rows) == 20
     assert all(row["cost_nusd"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("path", ["/_limits", "/_faults", "/_config"])
+@pytest.mark.parametrize("given", [5, "x", [5], {"rpm": "x"}, {"kind": "hang", "rate": "x"}, {"seed": []}])
+def test_a_change_that_is_none_is_refused_and_the_next_call_is_served(
+    start: Start, path: str, given: Any
+) -> None:
+    simulation = start("--latency-scale", "0")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        simulation.ask(path, given)
+    assert caught.value.code == 400
+    assert json.loads(caught.value.read())["error"]
+    caught.value.close()
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}]}
+    assert simulation.ask("/v1/chat/completions", body)["choices"]
+    assert "Served 1 requests (1 x 200)" in simulation.stop()
+
+
+def test_a_model_that_is_told_the_schema_in_words_answers_well(tmp_path: Path, start: Start) -> None:
+    simulation = start("--latency-scale", "0")
+    (tmp_path / "one.txt").write_text("Report on rivers, bridges and the towns between them.")
+    run_batcher(
+        tmp_path, simulation.variables, "submit", "one.txt", "--task", "enrichment",
+        "--model", "llama-3.1-8b@groq", "--yes",
+    )  # fmt: skip
+    assert simulation.ask("/_totals")["calls"] == 1

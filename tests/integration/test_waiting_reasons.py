@@ -42,7 +42,7 @@ WAITS = {
         {"status": 503, "headers": {"retry-after": "4"}, "times": None},
     ),
     "circuit": Wait(
-        r"gpt-4o-mini: circuit open for \d+ s: 8 failures in a row, the last transient \(openai\)",
+        r"gpt-4o-mini: circuit open for \d+ s: \d+ failures in a row, the last transient \(openai\)",
         {"kind": "server_500", "times": None},
     ),
     "back-off": Wait(

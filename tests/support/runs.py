@@ -12,7 +12,8 @@ from sqlalchemy import func, select
 
 from batcher.budget.ledger import Account, Balance
 from batcher.documents.corpus import Parsed, Rejected, document_of_text
-from batcher.engine.engine import Ending, Engine
+from batcher.engine.control import Ending
+from batcher.engine.engine import Engine
 from batcher.engine.ingestion import ingest
 from batcher.runtime import Runtime
 from batcher.settings import load_settings

@@ -45,8 +45,11 @@ def unknown_parts(words: list[str]) -> list[str]:
     command: click.Command = root
     context = click.Context(root)
     unknown = []
+    value_follows = False
     for word in words:
-        if isinstance(command, click.Group) and not word.startswith("-"):
+        if value_follows:
+            value_follows = False
+        elif isinstance(command, click.Group) and not word.startswith("-"):
             found = command.get_command(context, word)
             if found is None:
                 return [word]
@@ -56,6 +59,11 @@ def unknown_parts(words: list[str]) -> list[str]:
                 name for parameter in command.params for name in parameter.opts + parameter.secondary_opts
             }
             unknown += [word] if word.split("=")[0] not in known | {"--help", "-h"} else []
+            value_follows = "=" not in word and any(
+                word in option.opts and not option.is_flag
+                for option in command.params
+                if isinstance(option, click.Option)
+            )
     return unknown
 
 
@@ -75,6 +83,7 @@ def test_the_checks_can_fail(tmp_path: Path) -> None:
     assert broken_links(tmp_path / "page.md", "[a](missing.md) [b](https://example.org)") == ["missing.md"]
     assert unknown_parts(["submit", "docs/", "--no-such-option"]) == ["--no-such-option"]
     assert unknown_parts(["no-such-command"]) == ["no-such-command"]
+    assert unknown_parts(["spend", "--by", "day", "no-such-command"]) == ["no-such-command"]
     assert shown_commands("```sh\nx && batcher status \\\n  7 # why\n```") == [["status", "7"]]
 
 

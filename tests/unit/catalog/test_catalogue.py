@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -162,6 +163,16 @@ def test_limits_of_ones_own_leave_the_price_alone(built_in: Catalog) -> None:
     assert model.limits == Limits(rpm=10_000, tpm=30_000, concurrency=9, charges_output_limit=True)
     assert model.prices == built_in.model("gpt-4o").prices
     assert model.source == built_in.model("gpt-4o").source
+
+
+@pytest.mark.parametrize("own", [{"itpm": 50_000}, {"otpm": 8_000}, {"itpm": 50_000, "otpm": 8_000}])
+def test_limits_of_input_and_output_apart_replace_the_default_for_both(own: dict[str, int]) -> None:
+    default = with_models().model("claude-haiku-4-5").limits
+    assert default.tpm is not None
+    limits = with_models(**{"claude-haiku-4-5": own}).model("claude-haiku-4-5").limits
+    assert limits == replace(default, tpm=None, **own)
+    both = with_models(**{"claude-haiku-4-5": {**own, "tpm": 77_000}}).model("claude-haiku-4-5").limits
+    assert both == replace(default, tpm=77_000, **own)
 
 
 def test_another_id_drops_the_price() -> None:

@@ -147,7 +147,7 @@ def test_refresh_without_a_file_says_how_to_make_one(config: Path, monkeypatch: 
     assert "batch_percent = 50" in moved.read_text(encoding="utf-8")
 
 
-def test_prices_that_rise_with_length_count_at_what_can_be_reached() -> None:
+def test_prices_of_long_calls_count_where_they_can_be_reached() -> None:
     prices = PriceList.bundled()
     capped, whole, unknown_length = (
         prices.find("anthropic", "claude-haiku-5-5", context=context) for context in (100_000, 100_001, None)
@@ -155,7 +155,49 @@ def test_prices_that_rise_with_length_count_at_what_can_be_reached() -> None:
     assert capped is not None
     assert whole == unknown_length
     assert whole is not None
-    assert (capped.input, whole.input) == (Decimal("0.1"), Decimal("0.5"))
+    assert capped.input == whole.input == Decimal("0.1")
+    assert (capped.long, capped.long_from) == ({}, 0)
+    assert (whole.long["input"], whole.long_from) == (Decimal("0.5"), 100_000)
+
+
+def test_of_several_steps_the_dearest_counts_from_the_first_on() -> None:
+    listed = PriceList.bundled().find("openrouter", "qwen/qwen3-coder-flash")
+    assert listed is not None
+    assert listed.long_from == 32_000
+    assert listed.long["output"] == Decimal("2.6")
+
+
+def test_a_price_for_the_request_itself_is_known() -> None:
+    listed = PriceList.bundled().find("perplexity", "sonar")
+    assert listed is not None
+    assert listed.per_request == Decimal("0.012")
+
+
+@pytest.mark.parametrize(
+    ("lines", "fields"),
+    [
+        ("long_input = 0.11\n", ["long_input"]),
+        ("long_from = 300_000\n", ["long_input", "long_output", "long_cached_input", "long_cache_write"]),
+        ("long_output = 9.0\nlong_from = 1000\n", []),
+    ],
+)
+def test_check_finds_long_calls_that_are_too_cheap(config: Path, lines: str, fields: list[str]) -> None:
+    config.write_text(f"[models.gpt-6-luna]\n{lines}", encoding="utf-8")
+    report = json.loads(run("check", "--json").output)
+    assert [found["field"] for found in report["differences"]] == fields
+    if fields:
+        assert run("refresh").exit_code == 0
+        assert run("check").exit_code == 0
+        mended = load_catalog(load_settings(config)).model("gpt-6-luna").prices
+        assert mended == load_catalog(Settings()).model("gpt-6-luna").prices
+
+
+def test_check_holds_the_share_of_the_list_that_an_account_pays(config: Path) -> None:
+    config.write_text("[providers.openai]\nprice_percent = 110\n", encoding="utf-8")
+    assert json.loads(run("check", "--json").output)["differences"] == []
+    prices = load_catalog(load_settings(config)).model("gpt-6-luna").prices
+    assert (prices.input_nusd, prices.long) == (110_000_000, prices.charged(272_001))
+    assert prices.charged(272_001).output_nusd == 825_000_000
 
 
 def test_a_batch_rate_that_is_not_known_is_no_discount() -> None:
@@ -203,7 +245,8 @@ def test_every_line_of_init_works_when_it_is_uncommented(tmp_path: Path) -> None
     assert catalog.tiers["local"][0] == "my-small-model"
     assert catalog.model("my-llama").provider == "gpu1"
     named = {line.split(" = ")[0] for line in code}
-    assert set(Settings.model_fields) - named == {"tiers", "providers", "models", "local_models"}
+    tables = {"tiers", "providers", "models", "local_models", "alert_rules"}
+    assert set(Settings.model_fields) - named == tables
 
 
 def test_the_manual_is_up_to_date() -> None:

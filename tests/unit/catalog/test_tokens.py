@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from batcher.catalog.models import load_catalog
 from batcher.catalog.tokens import (
+    IMAGE_TEMPLATE_TOKENS,
     SCHEMA_TEMPLATE_TOKENS,
     TEMPLATE_TOKENS,
     estimate_tokens,
@@ -61,8 +62,11 @@ def test_it_is_fast_on_ascii() -> None:
 def test_the_bound_counts_every_byte_and_allows_for_templates() -> None:
     model = load_catalog(Settings()).model("gpt-4o")
     assert input_tokens_bound(1000, 0, 0, model) == 1000 + TEMPLATE_TOKENS
-    assert input_tokens_bound(1000, 300, 0, model) == 1300 + TEMPLATE_TOKENS + SCHEMA_TEMPLATE_TOKENS
-    assert input_tokens_bound(0, 0, 3, model) == 3 * 1445 + TEMPLATE_TOKENS
+    assert input_tokens_bound(1000, 300, 0, model) == 1600 + TEMPLATE_TOKENS + SCHEMA_TEMPLATE_TOKENS
+    assert input_tokens_bound(0, 0, 3, model) == 3 * (1445 + IMAGE_TEMPLATE_TOKENS) + TEMPLATE_TOKENS
+    several = input_tokens_bound(1000, 300, 2, model, calls=3)
+    alone = input_tokens_bound(1000, 300, 2, model)
+    assert several == alone + 2 * (TEMPLATE_TOKENS + SCHEMA_TEMPLATE_TOKENS)
 
 
 @pytest.mark.parametrize(("text", "tokens"), SAMPLES)

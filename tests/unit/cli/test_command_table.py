@@ -52,7 +52,7 @@ def test_the_table_is_true_to_the_commands(name: str) -> None:
 
 def test_commands_with_lists_have_json() -> None:
     lists = ["submit", "status", "jobs", "spend", "doctor", "resume", "retry", "budget show", "tasks list"]
-    for words in [*lists, "models list"]:
+    for words in [*lists, "models list", "alerts list"]:
         command: click.Command = root
         for word in words.split():
             assert isinstance(command, click.Group)

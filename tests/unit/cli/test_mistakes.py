@@ -89,6 +89,12 @@ SUBMIT = ["submit", "docs", "--task", "./cards"]
         (["budget", "set"], 2, "--daily 5.00"),
         (["budget", "set", "--job", "1"], 2, "go together"),
         (["budget", "set", "--daily", "-1"], 2, "amount of dollars"),
+        (["budget", "set", "--tier", "premum=1"], 2, "no tier 'premum'. Did you mean premium?"),
+        (["budget", "set", "--provider", "openia=1"], 2, "no provider 'openia'. Did you mean openai"),
+        (["budget", "set", "--provider", "zzz=1"], 2, "There are: "),
+        (["budget", "set", "--task", "enrichmnt=1"], 2, "Did you mean enrichment?"),
+        (["budget", "set", "--tier", "premium"], 2, "--tier name=1.00"),
+        (["budget", "set", "--tier", "premium=much"], 2, "amount of dollars"),
         (["budget", "set", "--job", "9", "--max-cost", "1"], 2, "no job 9"),
     ],
 )

@@ -17,7 +17,7 @@ from batcher.catalog.models import load_catalog
 from batcher.dispatch.rehearsal import DAILY_CAP, Books, Rehearsal, open_real_store, read_books
 from batcher.dispatch.rehearsal_report import RehearsalReport, read_report
 from batcher.domain import ItemStatus, JobState
-from batcher.engine.engine import Ending
+from batcher.engine.control import Ending
 from batcher.errors import DependencyError
 from batcher.runtime import Runtime
 from batcher.settings import ModelSettings, Settings
@@ -30,10 +30,14 @@ CAP_NUSD = 5 * 10**9
 
 @contextmanager
 def rehearsal(
-    *, limits: dict[str, int] | None = None, faults: list[dict[str, Any]] | None = None, **books: Any
+    *,
+    model: str = MODEL,
+    limits: dict[str, int] | None = None,
+    faults: list[dict[str, Any]] | None = None,
+    **books: Any,
 ) -> Iterator[Rehearsal]:
     given_limits = {"rpm": 1_000_000, "tpm": 1_000_000_000, **(limits or {})}
-    used = Settings(home=Path("unused"), models={MODEL: ModelSettings(**given_limits)})
+    used = Settings(home=Path("unused"), models={model: ModelSettings(**given_limits)})
     real = Books(**{"now": NOON, "cap_nusd": CAP_NUSD, "taken_nusd": 0, **books})
     with Rehearsal(used, load_catalog(used), real, lambda _: True, faults=faults or ()) as made:
         made.catalog = load_catalog(used)  # type: ignore[attr-defined] - what make_job asks a runtime for
@@ -94,6 +98,26 @@ def test_a_limit_sets_the_time_and_is_named() -> None:
     assert report.binding_limit == "rate limit: 60 requests/min"
     assert report.waits["rate limit: 60 requests/min"] == pytest.approx(report.seconds, rel=0.1)
     assert report.documents_per_min == pytest.approx(60, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "per_document", "named"),
+    [("itpm", "input_tokens", "input tokens/min"), ("otpm", "output_tokens", "output tokens/min")],
+)
+def test_limits_of_input_and_output_apart_hold_on_both_sides(
+    limit: str, per_document: str, named: str
+) -> None:
+    claude = "claude-haiku-4-5"
+    with rehearsal(model=claude) as made:
+        _, free = rehearse(made, 300, model=claude)
+    a_minute = getattr(free.spend, per_document) // 5
+    with rehearsal(model=claude, limits={limit: a_minute}) as made:
+        told = made.simulator.limits.of("anthropic", made.catalog.models[claude].id)  # type: ignore[attr-defined]
+        _, report = rehearse(made, 300, model=claude)
+    assert {"itpm": told.input_tpm, "otpm": told.output_tpm}[limit] == a_minute
+    assert report.seconds > 200
+    assert report.binding_limit == f"rate limit: {a_minute:,} {named}"
+    assert report.statuses.get(429, 0) <= 3
 
 
 def test_slots_are_named_where_nothing_else_limits() -> None:

@@ -58,6 +58,7 @@ JOB = Job(
     reason=None,
     resume_at=None,
     max_cost_nusd=None,
+    estimate=None,
     waiting_reason=None,
     created_at=0.0,
     started_at=None,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from batcher.domain import FailureClass
-from batcher.limits.breaker import PROBE_S, Circuit, CircuitBreaker
+from batcher.limits.breaker import PROBE_S, SLOW_S, Circuit, CircuitBreaker
 
 KEY = "together/llama"
 COUNTED = [FailureClass.OVERLOADED, FailureClass.TRANSIENT, FailureClass.UNKNOWN_OUTCOME]
@@ -80,6 +80,41 @@ def test_what_a_model_says_of_a_request_shows_that_it_works(
         fail(breaker, 2)
         breaker.record(KEY, failure)
     assert breaker.state(KEY) is Circuit.CLOSED
+
+
+def test_a_row_must_be_longer_than_the_calls_are_many_that_may_still_answer(breaker: CircuitBreaker) -> None:
+    for _ in range(3, 24):
+        breaker.record(KEY, FailureClass.OVERLOADED, 0.01, under_way=56)
+    assert breaker.state(KEY) is Circuit.CLOSED
+    breaker.record(KEY, None, 3.0, under_way=55)
+    for _ in range(11):
+        breaker.record(KEY, FailureClass.OVERLOADED, 0.01, under_way=11)
+    assert breaker.state(KEY) is Circuit.CLOSED
+    breaker.record(KEY, FailureClass.OVERLOADED, 0.01, under_way=11)
+    assert breaker.state(KEY) is Circuit.OPEN
+
+
+def test_failures_as_slow_as_answers_count_whatever_is_under_way(breaker: CircuitBreaker) -> None:
+    fast = SLOW_S - 0.1
+    for took_s in (SLOW_S, SLOW_S, fast, fast):
+        breaker.record(KEY, FailureClass.UNKNOWN_OUTCOME, took_s, under_way=200)
+    breaker.record(KEY, None, 1.0, under_way=200)
+    for took_s in (SLOW_S, fast, SLOW_S):
+        breaker.record(KEY, FailureClass.UNKNOWN_OUTCOME, took_s, under_way=200)
+    assert breaker.state(KEY) is Circuit.CLOSED
+    breaker.record(KEY, FailureClass.UNKNOWN_OUTCOME, SLOW_S, under_way=200)
+    assert breaker.state(KEY) is Circuit.OPEN
+
+
+def test_openings_are_counted(breaker: CircuitBreaker, hand_clock: HandClock) -> None:
+    assert breaker.openings(KEY) == 0
+    fail(breaker, 3)
+    hand_clock.now += 10
+    assert breaker.openings(KEY) == 1
+    fail(breaker, 1)
+    hand_clock.now += 20
+    breaker.record(KEY, None)
+    assert breaker.openings(KEY) == 2
 
 
 def test_one_probe_decides(breaker: CircuitBreaker, hand_clock: HandClock) -> None:
@@ -228,3 +263,17 @@ class BreakerMachine(RuleBasedStateMachine):
 
 BreakerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestBreakerMachine = BreakerMachine.TestCase
+
+
+def test_a_probe_that_was_never_made_gives_its_place_to_the_next_call(
+    breaker: CircuitBreaker, hand_clock: HandClock
+) -> None:
+    breaker.give_back(KEY)
+    fail(breaker, 3)
+    hand_clock.now += 10
+    assert breaker.allows(KEY)
+    assert not breaker.allows(KEY)
+    breaker.give_back(KEY)
+    assert breaker.allows(KEY)
+    breaker.record(KEY, None)
+    assert breaker.state(KEY) is Circuit.CLOSED

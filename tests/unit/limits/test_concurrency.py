@@ -360,3 +360,28 @@ def test_slots_are_never_lost_nor_given_twice(
     assert slots.in_flight(KEY) == 0
     assert slots.waiting() == {}
     assert 1 <= slots.limit(KEY) <= 8
+
+
+def test_nobody_waits_for_slots_whose_holders_wait_for_something_else(
+    simulate: Simulate, clock: Clock
+) -> None:
+    held_up = False
+    slots = AdaptiveConcurrency(2, clock, waits_elsewhere=lambda _key: held_up)
+
+    async def main() -> list[dict[str, str]]:
+        nonlocal held_up
+        tasks = await fill(slots, 3, done := asyncio.Event())
+        said = [slots.waiting()]
+        held_up = True
+        said.append(slots.waiting())
+        slots.record(KEY, OVERLOADED, retry_after_s=3.0)
+        said.append(slots.waiting())
+        done.set()
+        await asyncio.gather(*tasks)
+        return said
+
+    assert simulate(main) == [
+        {KEY: "in flight: 2 of 2 calls"},
+        {},
+        {KEY: "no capacity: trying again in 3 s"},
+    ]

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 
 from batcher.catalog.models import Catalog, load_catalog
 from batcher.documents.records import document_of_text
-from batcher.engine.ingestion import result_key
 from batcher.engine.lane import LaneFactory
+from batcher.planning.admission import result_key
 from batcher.planning.pricing import price_pending
 from batcher.providers.base import Provider
 from batcher.providers.factory import build_provider
@@ -92,7 +92,8 @@ def test_the_worst_case_is_what_leasing_reserves(
     with store.write() as connection:
         price = price_pending(connection, job, catalog, lambda _: True)
         reserved = sum(
-            lane.first.item_reservation_nusd(item) for item in next_items(connection, job.id, 1.0, 100)
+            lane.first.item_reservation_nusd(item)
+            for item in next_items(connection, job.id, "economy", 1.0, 100)
         )
     assert price.items == len(sizes)
     assert price.calls >= price.items

@@ -29,6 +29,10 @@ CASES: list[tuple[str, int, object, dict[str, str], F]] = [
     ("openai project cap", 429, openai("x", "insufficient_quota", "project_spend_limit_exceeded"), {}, F.ACCOUNT),
     ("openai tpm", 429, openai("Rate limit reached", "tokens", "rate_limit_exceeded"), {}, F.RATE_LIMITED),
     ("openai one request above tpm", 429, openai("Request too large for m on TPM", "tokens"), {}, F.TOO_LONG),
+    ("groq tpm", 429, openai("Rate limit reached for m on tokens per minute (TPM): Limit 6000, Used 5990, Requested"
+     " 1,200. Please try again in 11.9s.", "tokens"), {}, F.RATE_LIMITED),
+    ("groq one request above tpm", 429, openai("Rate limit reached for m on tokens per minute (TPM): Limit 6,000,"
+     " Used 0, Requested 20000. Please try again in 2m20s.", "tokens"), {}, F.TOO_LONG),
     ("openai flex", 429, openai("Resource Unavailable", "x", "resource_unavailable"), {}, F.OVERLOADED),
     ("openai model", 404, openai("The model does not exist", code="model_not_found"), {}, F.BAD_REQUEST),
     ("openai schema", 400, openai("Invalid schema for response_format"), {}, F.BAD_REQUEST),

@@ -248,6 +248,14 @@ def test_scripts_are_read_from_files(tmp_path: Path, name: str, text: str) -> No
     assert [(fault.kind, fault.times) for fault in script.faults] == [("hang", None), ("", 1)]
 
 
+WRONG_LINES = (
+    *("rate = 'x'", "rate = nan", "rate = true", "every = 1.5", "skip = 'a'", "skip = -1", "times = -1"),
+    *("status = 'abc'", "status = 9999", "status = 100", "headers = 3", 'headers = { a = "b\\nc: d" }'),
+    *("delay_s = 'long'", "delay_s = inf", "delay_s = -1", "retry_after_s = -5", "contains = 5"),
+    *("text = 7", "billed = 'maybe'", "vendor = 1", "model = []"),
+)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -258,6 +266,9 @@ def test_scripts_are_read_from_files(tmp_path: Path, name: str, text: str) -> No
             "[[faults]]\nevery = 0",
         ),
         *("faults = 1", "[["),
+        *(f"[[faults]]\nkind = 'hang'\n{line}" for line in WRONG_LINES),
+        "[[faults]]\nkind = ['hang']",
+        "[[faults]]\nrate = 0.5",
     ],
 )
 def test_a_script_that_is_wrong_is_refused(tmp_path: Path, text: str) -> None:
@@ -266,3 +277,36 @@ def test_a_script_that_is_wrong_is_refused(tmp_path: Path, text: str) -> None:
         FaultScript().add(read_faults(tmp_path / "f.toml"))
     with pytest.raises(UsageError, match="Cannot read"):
         read_faults(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("token_bytes", 0), ("latency_scale", float("inf")), ("latency_s", -1), ("seed", "x")),
+        *(("models", "gpt"), ("answers", [["a"]]), ("cache", 1), ("schema", [])),
+        *(("context", -1), ("key", 5), ("image_tokens", 1.5)),
+    ],
+)
+def test_a_setting_that_cannot_be_changes_nothing(name: str, value: Any) -> None:
+    config = SimulatorConfig()
+    with pytest.raises(UsageError, match=f"{name} = .* of the simulator must be"):
+        config.change({"latency_s": 3.0, name: value})
+    assert config == SimulatorConfig()
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": 5},
+        {"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}},
+        {"type": "array", "minItems": "x"},
+        {"type": "nothing"},
+    ],
+)
+def test_a_schema_that_is_none_is_refused_as_vendors_do(schema: dict[str, Any]) -> None:
+    simulator = Simulator()
+    told = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    reply = serve(simulator, {**chat("hello"), "response_format": told})
+    assert reply.status == 400
+    assert b"Invalid schema" in reply.body
+    assert simulator.bill.totals()["billed"] == 0

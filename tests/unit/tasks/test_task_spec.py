@@ -48,6 +48,7 @@ NOT_SHAPING: dict[str, Any] = {
     "floor": 0.1,
     "correct_at": 0.5,
     "ref": "/elsewhere",
+    "typical_output_tokens": 40,
 }
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(

@@ -1,4 +1,4 @@
-"""alerts, a job's estimate, and the provider that a lease's reservation stands under."""
+"""alerts, a job's estimate and priority, the provider that a lease's money stands under, lifted caps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ down_revision = "0001"
 def upgrade() -> None:
     """Add them."""
     op.add_column("jobs", sa.Column("estimate", sa.Text()))
+    op.add_column("jobs", sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("leases", sa.Column("provider", sa.String(100), nullable=False, server_default=""))
+    op.add_column(
+        "attempts", sa.Column("price_request_nusd", sa.BigInteger(), nullable=False, server_default="0")
+    )
+    with op.batch_alter_table("caps") as caps:
+        caps.alter_column("cap_nusd", existing_type=sa.BigInteger(), nullable=True)
     row_id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table(
         "alerts",
@@ -23,6 +29,7 @@ def upgrade() -> None:
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("state", sa.String(10), nullable=False),
+        sa.Column("taken_by", sa.Text(), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("next_try_at", sa.Float(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),

@@ -1,0 +1,87 @@
+"""The price of a job, told before it runs; on a terminal, the question whether to go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batcher.cli.output import can_ask, note
+
+if TYPE_CHECKING:
+    from batcher.planning.pricing import Price
+    from batcher.runtime import Runtime
+    from batcher.store.jobs import Job
+
+
+def confirmed(runtime: Runtime, job: Job, *, yes: bool) -> bool:
+    """Tell the price and keep it with the job; on a terminal, ask if it may be more than the user's limit.
+
+    Args:
+        runtime: settings, store and catalogue.
+        job: a job whose corpus is in the store.
+        yes: ask nothing.
+
+    Returns:
+        Whether to go on; if not, the job is paused.
+    """
+    from batcher.money import format_usd, usd_to_nusd
+
+    price = _estimate(runtime, job)
+    if price.worst_nusd == 0:
+        return True
+    note(
+        f"Price of {price.calls:,} call{'' if price.calls == 1 else 's'}: about "
+        f"{format_usd(price.likely_nusd)}; with a repair and a climb of every answer at most "
+        f"{format_usd(price.worst_nusd)}. The caps hold in any case."
+    )
+    limit_nusd = usd_to_nusd(str(runtime.settings.confirm_above_usd))
+    if yes or price.worst_nusd <= limit_nusd or not can_ask():
+        return True
+    try:
+        if click.confirm("Go on?", err=True):
+            return True
+    except click.Abort:
+        _put_off(runtime, job)
+        raise
+    _put_off(runtime, job)
+    return False
+
+
+def _estimate(runtime: Runtime, job: Job) -> Price:
+    """The price of what is pending; where that is something, it is kept as the job's estimate."""
+    from batcher.budget.ledger import job_account
+    from batcher.engine.submission import Sources
+    from batcher.planning.evidence import known_answers
+    from batcher.planning.pricing import price_pending
+    from batcher.planning.record import Estimate
+    from batcher.store.jobs import set_estimate
+    from batcher.tasks.golden import load_golden
+    from batcher.tasks.spec import TaskSpec
+
+    path = Sources.of(job).golden
+    golden = known_answers(
+        load_golden(path) if path and Path(path).is_file() else None,
+        runtime.find_task(TaskSpec.from_json(job.spec)),
+    )
+    with runtime.store.read() as connection:
+        price = price_pending(connection, job, runtime.catalog, runtime.is_usable, golden)
+        account = next(iter(runtime.ledger.balances(connection, [job_account(job.id)])), None)
+        now = runtime.store.now(connection)
+    if price.items:
+        found = Estimate.of(price, account.spent_nusd if account else 0, now)
+        with runtime.store.write() as connection:
+            set_estimate(connection, job.id, found.to_json())
+    return price
+
+
+def _put_off(runtime: Runtime, job: Job) -> None:
+    from batcher.domain import JobState
+    from batcher.engine.submission import PAUSED_BY_USER
+    from batcher.store.jobs import set_state
+
+    reason = f"{PAUSED_BY_USER}: the price was not agreed to"
+    with runtime.store.write() as connection:
+        set_state(connection, job.id, JobState.PAUSED, runtime.store.now(connection), reason=reason)
+    note(f"Nothing was spent. Run it with: batcher resume {job.id}, drop it with: batcher cancel {job.id}")

@@ -1,0 +1,228 @@
+"""``batcher plan``: what a request would cost and take, before anything is written, sent or spent."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batcher.cli.arguments import MANY
+from batcher.cli.output import echo_json, note
+from batcher.errors import CatalogError, ConfigurationError, UsageError
+from batcher.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from batcher.budget.ledger import Ledger
+    from batcher.catalog.models import Model
+    from batcher.planning.caps import Books
+    from batcher.planning.order import Order, SubmitRequest
+    from batcher.planning.plan import Plan
+    from batcher.planning.survey import Stored, Survey
+    from batcher.runtime import Runtime
+    from batcher.store.database import Store
+    from batcher.store.jobs import Job
+
+
+@click.command("plan")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--task", "-t", required=True, help="A task's name, or the path of one. See: batcher tasks list"
+)
+@click.option(
+    "--param", "-p", "params", multiple=True, metavar="K=V", help="A parameter of the task; repeatable."
+)
+@click.option("--tier", help="Where to start. Default: what the task says.")
+@click.option("--model", help="This model and no other. See: batcher models list")
+@click.option("--limit", type=MANY, help="Stop reading after so many documents.")
+@click.option("--refresh", is_flag=True, help="Plan to ask anew, although there are answers.")
+@click.option("--max-cost", metavar="USD", help="The job's own cap, beside the daily one.")
+@click.option(
+    "--finish-by",
+    metavar="TIME",
+    help="Say whether it would be done by HH:MM (the next one, in the configured time_zone) or by an ISO date"
+    " and time.",
+)
+@click.option(
+    "--golden",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Known answers: they tell how long answers are.",
+)
+@click.option("--text-column", metavar="NAME", help="Column of a table that holds the text.")
+@click.option("--id-column", metavar="NAME", help="Column of a table that names its rows.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.pass_obj
+def plan(
+    settings: Settings,
+    paths: tuple[str, ...],
+    task: str,
+    params: tuple[str, ...],
+    tier: str | None,
+    model: str | None,
+    limit: int | None,
+    refresh: bool,
+    max_cost: str | None,
+    finish_by: str | None,
+    golden: Path | None,
+    text_column: str | None,
+    id_column: str | None,
+    as_json: bool,
+) -> None:
+    """Say what a submission would cost and take.
+
+    Takes what submit takes, reads the corpus and looks into the store; writes, sends and spends nothing. It
+    tells what is new, the cost on every model as low, likely and high, whether it fits today's caps, and how
+    long it takes at the known rate limits.
+    """
+    from batcher.cli.plan_view import echo_plan, plan_json
+    from batcher.money import usd_to_nusd
+    from batcher.planning.order import SubmitRequest
+    from batcher.runtime import Runtime
+    from batcher.tasks.params import parse_assignments
+
+    request = SubmitRequest(
+        paths=paths,
+        task=task,
+        params=parse_assignments(params),
+        tier=tier,
+        model=model,
+        limit=limit,
+        refresh=refresh,
+        max_cost_nusd=None if max_cost is None else usd_to_nusd(max_cost),
+        golden=golden,
+        text_column=text_column,
+        id_column=id_column,
+    )
+    found = _make_plan(Runtime(settings), request, finish_by)
+    if as_json:
+        echo_json(plan_json(found))
+    else:
+        echo_plan(found)
+
+
+def _make_plan(runtime: Runtime, request: SubmitRequest, finish_by: str | None) -> Plan:
+    from batcher.store.database import Store
+    from batcher.store.schema import open_to_read
+
+    order = _checked(runtime, request)
+    url = runtime.settings.store_url()
+    store = open_to_read(url)
+    if store is None:
+        # Never connected to: it lends its dialect to a ledger that tells when days begin.
+        return _plan(runtime, order, Store(url, read_only=True), None, finish_by)
+    with closing(store), store.read() as connection:
+        return _plan(runtime, order, store, connection, finish_by)
+
+
+def _checked(runtime: Runtime, request: SubmitRequest) -> Order:
+    """The checked request; without a key for it, as if there were one for every model."""
+    from batcher.planning.order import check_request
+
+    try:
+        return check_request(request, runtime.catalog, runtime.is_usable)
+    except CatalogError:
+        raise
+    except ConfigurationError as error:
+        order = check_request(request, runtime.catalog, _any)
+        note(f"{error}. Planned as if there were a key for every model.")
+        return order
+
+
+def _any(_: Model) -> bool:
+    return True
+
+
+def _plan(
+    runtime: Runtime, order: Order, store: Store, connection: Connection | None, finish_by: str | None
+) -> Plan:
+    """The plan.
+
+    Args:
+        runtime: settings and catalogue; its store is not touched, because opening that writes.
+        order: the checked request.
+        store: the same store, read only.
+        connection: a transaction on it; None if there is none yet.
+        finish_by: as the user wrote it.
+    """
+    from batcher.budget.ledger import Ledger
+    from batcher.dispatch.finish_by import parse_finish_by
+    from batcher.planning.evidence import Knowledge, known_answers
+    from batcher.planning.history import History, read_history
+    from batcher.planning.order import corpus_key
+    from batcher.planning.plan import Planner
+    from batcher.store.jobs import find_unfinished
+
+    settings = runtime.settings
+    ledger = Ledger(store, settings.time_zone)
+    known = None if connection is None else find_unfinished(connection, corpus_key(order))
+    books = _books(runtime, order, store, ledger, connection, known)
+    until = parse_finish_by(finish_by, books.now, settings.time_zone).at if finish_by else None
+    survey = _survey(runtime, order, _stored(order, connection, known))
+    history = History() if connection is None else read_history(connection, order.spec, runtime.catalog)
+    planner = Planner(
+        order=order,
+        catalog=runtime.catalog,
+        is_usable=runtime.is_usable,
+        survey=survey,
+        knowledge=Knowledge(order.spec, history, known_answers(order.golden, order.task)),
+        books=books,
+        ledger=ledger,
+        concurrency=settings.concurrency,
+    )
+    return planner.plan(until, known.id if known else None)
+
+
+def _books(
+    runtime: Runtime,
+    order: Order,
+    store: Store,
+    ledger: Ledger,
+    connection: Connection | None,
+    known: Job | None,
+) -> Books:
+    from batcher.planning.caps import first_books, read_books
+
+    zone, max_cost_nusd = runtime.settings.time_zone, order.request.max_cost_nusd
+    if connection is None:
+        return first_books(time.time(), zone, max_cost_nusd)
+    return read_books(store, connection, ledger, zone, known.id if known else None, max_cost_nusd)
+
+
+def _stored(order: Order, connection: Connection | None, known: Job | None) -> Stored | None:
+    from batcher.planning.survey import Stored
+
+    if connection is None:
+        return None
+    refresh_key = 0 if not order.request.refresh else known.refresh_key if known else None
+    return Stored(connection, order.accepts, refresh_key, known.id if known else None)
+
+
+def _survey(runtime: Runtime, order: Order, stored: Stored | None) -> Survey:
+    from batcher.cli.reading import ReadingNote
+    from batcher.documents.corpus import SourceOptions, read_corpus
+    from batcher.engine.ingestion import Intake
+    from batcher.planning.survey import take_survey
+
+    request = order.request
+    max_file_bytes = int(runtime.settings.max_file_mb * 1_000_000)
+    options = SourceOptions(max_file_bytes, request.text_column, request.id_column, request.limit)
+    with (
+        ReadingNote() as reading,
+        closing(read_corpus(request.paths, options, sys.stdin.buffer)) as corpus,
+    ):
+        survey = take_survey(
+            corpus,
+            order.spec,
+            order.image_tier,
+            stored,
+            on_progress=lambda read, rejected: reading.show(Intake(read, rejected)),
+        )
+    if not survey.read:
+        raise UsageError(f"There are no documents in {', '.join(request.paths)}. Hidden files are left out")
+    return survey

@@ -1,0 +1,256 @@
+"""A plan: what a request would cost and take on every model that could do it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from batcher.budget.ledger import Ledger
+from batcher.catalog.models import Catalog, Model
+from batcher.errors import ConfigurationError
+from batcher.planning.caps import Books, CapCheck, check_caps
+from batcher.planning.choice import Usable, pick_model
+from batcher.planning.estimate import Costs
+from batcher.planning.evidence import Evidence, Knowledge
+from batcher.planning.history import MeasuredAccuracy
+from batcher.planning.order import Order, find_image_tier
+from batcher.planning.pricing import Price, Rung, price_of, rungs_of
+from batcher.planning.requests import fit_of
+from batcher.planning.schedule import RunTime, ends_at, run_time
+from batcher.planning.sizes import Size
+from batcher.planning.survey import Survey
+
+_LEAST_ROOM_TOKENS = 64
+"""A model with less room beside the instructions cannot do the task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One model of one tier, if it did the work.
+
+    Attributes:
+        tier: where the job would start.
+        model: what would answer there.
+        is_usable: whether there is a key for it.
+        is_chosen: whether it is what ``submit`` would take.
+        has_room: whether the task fits its context at all; if not, the figures are zero.
+        price: of all new documents, those of pictures included.
+        costs: of what this model does itself.
+        evidence: what the likely figure rests on.
+        pictures_by: which other model sees the pictures; None if this one does, or there are none.
+        unseen: documents of pictures that no model of the tier's ladder sees.
+        time: how long it takes; None if that is not known: a local model that never ran.
+        checks: its cost against the caps that it stands under.
+        ends_at: when it would be done, Unix seconds, the caps of each day kept; None if not known or never.
+        accuracy: how often its answers to this task were right; None if none was scored.
+    """
+
+    tier: str
+    model: Model
+    is_usable: bool
+    is_chosen: bool
+    has_room: bool
+    price: Price
+    costs: Costs
+    evidence: Evidence
+    pictures_by: str | None
+    unseen: int
+    time: RunTime | None
+    checks: tuple[CapCheck, ...]
+    ends_at: float | None
+    accuracy: MeasuredAccuracy | None
+
+    def is_in_time(self, finish_by: float) -> bool:
+        """Whether it would be done by then, Unix seconds."""
+        return self.ends_at is not None and self.ends_at <= finish_by
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a plan says.
+
+    Attributes:
+        order: the checked request.
+        survey: what the corpus holds.
+        choices: by tier, cheapest tier first, and within it first choice first.
+        books: the caps.
+        finish_by: when it is to be done, Unix seconds, or None.
+        unpriced: models of the tiers that have no price.
+        taken_up: the unfinished job of the same request that ``submit`` would take up, or None.
+    """
+
+    order: Order
+    survey: Survey
+    choices: tuple[Choice, ...]
+    books: Books
+    finish_by: float | None = None
+    unpriced: tuple[str, ...] = field(default=())
+    taken_up: int | None = None
+
+    @property
+    def chosen(self) -> Choice:
+        """What ``submit`` would take."""
+        return next(choice for choice in self.choices if choice.is_chosen)
+
+    def first_in_time(self) -> Choice | None:
+        """The cheapest usable model that would be done in time; None if none would, or no time was named."""
+        if self.finish_by is None:
+            return None
+        possible = [
+            choice
+            for choice in self.choices
+            if choice.is_usable and choice.has_room and choice.is_in_time(self.finish_by)
+        ]
+        return min(possible, key=lambda choice: choice.price.likely_nusd, default=None)
+
+
+@dataclass(eq=False)
+class Planner:
+    """Prices one corpus on all models.
+
+    Attributes:
+        order: the checked request.
+        catalog: the models in force.
+        is_usable: which of them there are keys for.
+        survey: what the corpus holds.
+        knowledge: what is known of the task.
+        books: the caps.
+        ledger: tells when days begin.
+        concurrency: calls in flight at most, of one process.
+    """
+
+    order: Order
+    catalog: Catalog
+    is_usable: Usable
+    survey: Survey
+    knowledge: Knowledge
+    books: Books
+    ledger: Ledger
+    concurrency: int
+    _texts: list[Size] = field(init=False)
+    _pictures: list[Size] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._texts, self._pictures = list(self.survey.texts), list(self.survey.pictures)
+        self._rung = cache(self._make_rung)
+
+    def plan(self, finish_by: float | None, taken_up: int | None) -> Plan:
+        """The plan.
+
+        Args:
+            finish_by: when it is to be done, Unix seconds, or None.
+            taken_up: the unfinished job that would be taken up, or None.
+        """
+        rows = list(self._candidates())
+        return Plan(
+            order=self.order,
+            survey=self.survey,
+            choices=tuple(self._choice(tier, model) for tier, model in rows),
+            books=self.books,
+            finish_by=finish_by,
+            unpriced=tuple(
+                name
+                for names in self.catalog.tiers.values()
+                for name in names
+                if name not in self.catalog.models
+            ),
+            taken_up=taken_up,
+        )
+
+    def _candidates(self) -> Iterator[tuple[str, Model]]:
+        """Tier and model of every row: all that are on a tier, and the one that was asked for."""
+        order = self.order
+        if order.tier not in self.catalog.tiers:
+            yield order.tier, order.model
+        for tier, names in self.catalog.tiers.items():
+            for name in names:
+                if name in self.catalog.models:
+                    yield tier, self.catalog.models[name]
+
+    def _choice(self, tier: str, model: Model) -> Choice:
+        order = self.order
+        ladder = self._ladder(tier)
+        seen_by = model if "vision" in model.abilities else self._sees_pictures(ladder)
+        rungs = [model, *self._above(ladder)]
+        texts = [self._rung(rung.name, pictures=False) for rung in rungs]
+        pictures = [self._rung(seen_by.name, pictures=True)] if seen_by and self._pictures else []
+        price = price_of(texts) + price_of(pictures)
+        unseen = 0 if seen_by else self.survey.pictures.documents
+        work = [texts[0], *pictures]
+        time = self._time_of(work)
+        providers = {rung.fit.model.provider for rung in work}
+        checks = check_caps(
+            self.books.covering(tier, providers, order.spec.name), price.likely_nusd, price.worst_nusd
+        )
+        return Choice(
+            tier=tier,
+            model=model,
+            is_usable=self.is_usable(model),
+            is_chosen=(tier, model.name) == (order.tier, order.model.name),
+            has_room=texts[0].fit.document_tokens >= _LEAST_ROOM_TOKENS,
+            price=price,
+            costs=texts[0].costs,
+            evidence=texts[0].evidence,
+            pictures_by=seen_by.name if seen_by and pictures and seen_by is not model else None,
+            unseen=unseen,
+            time=time,
+            checks=tuple(checks),
+            ends_at=self._ends_at(time, checks, price.likely_nusd),
+            accuracy=self.knowledge.history.accuracies.get(model.name),
+        )
+
+    def _ladder(self, tier: str) -> tuple[str, ...]:
+        """The rungs that items which start on a tier may climb, that one first; none with a pinned model."""
+        ladder = self.order.task.ladder
+        if self.order.pinned_model is not None or tier not in ladder:
+            return (tier,)
+        return ladder[ladder.index(tier) :]
+
+    def _above(self, ladder: Sequence[str]) -> list[Model]:
+        above = []
+        for rung in ladder[1:]:
+            try:
+                above.append(pick_model(self.catalog, rung, None, self.is_usable))
+            except ConfigurationError:
+                continue
+        return above
+
+    def _sees_pictures(self, ladder: Sequence[str]) -> Model | None:
+        """The model that documents of pictures go to, of a tier whose own does not see them."""
+        if self.order.pinned_model is not None:
+            return None
+        tier = find_image_tier(self.catalog, ladder, None, self.is_usable)
+        return None if tier is None else pick_model(self.catalog, tier, None, self.is_usable)
+
+    def _make_rung(self, name: str, *, pictures: bool) -> Rung:
+        fit = fit_of(self.order.spec, self.catalog.models[name], self.catalog)
+        sizes = self._pictures if pictures else self._texts
+        if fit.document_tokens < _LEAST_ROOM_TOKENS:
+            sizes = []
+        return rungs_of([fit], sizes, self.knowledge)[0]
+
+    def _time_of(self, work: Sequence[Rung]) -> RunTime | None:
+        """How long the models that work side by side take: as long as the slowest."""
+        times = []
+        for rung in work:
+            model, evidence = rung.fit.model, rung.evidence
+            latency_s = evidence.latency_s
+            if latency_s is None and self.catalog.providers[model.provider].kind == "local":
+                return None
+            times.append(
+                run_time(
+                    model,
+                    rung.costs,
+                    evidence.extra_share,
+                    latency_s or self.knowledge.usual_latency_s(model, evidence.output.typical),
+                    self.concurrency,
+                    is_measured=latency_s is not None,
+                )
+            )
+        return max(times, key=lambda time: time.seconds)
+
+    def _ends_at(self, time: RunTime | None, checks: Sequence[CapCheck], likely_nusd: int) -> float | None:
+        if time is None:
+            return None
+        return ends_at(self.books.day, self.books.now, time.seconds, checks, likely_nusd, self.ledger)

@@ -1,0 +1,101 @@
+"""The fence: the last look before a request's bytes leave this machine.
+
+A process that was stopped, or a machine that slept, goes on where it was, which may be between the decision
+to send a call and its sending, with a connection that has just been made. By then somebody else may have
+taken the call's item. So leave is asked for once more in the step that writes the request, with nothing to
+wait for in between. Whether that step was reached also tells failures before sending from those after it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import aiohttp
+
+from batcher.providers.base import NotSentError
+
+_log = logging.getLogger(__name__)
+
+
+class Departure:
+    """One call on its way out.
+
+    Args:
+        may_leave: asked in the moment before its first byte leaves.
+
+    Attributes:
+        left: whether bytes may have left.
+    """
+
+    __slots__ = ("_may_leave", "left")
+
+    def __init__(self, may_leave: Callable[[], bool]) -> None:
+        self._may_leave = may_leave
+        self.left = False
+
+    def leave(self) -> None:
+        """Take leave: from now on bytes may have left.
+
+        Raises:
+            NotSentError: if the call may not leave any more.
+        """
+        if not self._may_leave():
+            raise NotSentError("the lease ran out before the call left")
+        self.left = True
+
+
+DEPARTURE: ContextVar[Departure | None] = ContextVar("departure", default=None)
+"""The call that the running task is about to send."""
+
+
+def leave() -> None:
+    """Take leave for the running task's call, if it has one.
+
+    Raises:
+        NotSentError: if the call may not leave any more.
+    """
+    departure = DEPARTURE.get()
+    if departure is not None:
+        departure.leave()
+
+
+class _FencedRequest(aiohttp.ClientRequest):
+    """aiohttp's request, which writes its head and body in one step, ``write_bytes`` (aiohttp 3.13, 3.14)."""
+
+    async def write_bytes(self, writer: Any, conn: Any, *arguments: Any) -> None:
+        try:
+            leave()
+        except NotSentError as error:
+            # Whoever waits for the answer gets this instead, and closes the connection.
+            conn.protocol.set_exception(error)
+            return
+        await super().write_bytes(writer, conn, *arguments)
+
+
+def install_fence(http_client: Any) -> None:
+    """Put the fence around an SDK's HTTP client, before it is used for the first time.
+
+    The SDKs' aiohttp transports (httpx-aiohttp 0.2) make their session when the first call goes out.
+
+    Args:
+        http_client: an httpx client whose transports, one for each proxy and one for none, are such.
+    """
+    try:
+        transports = [http_client._transport, *http_client._mounts.values()]
+        for transport in transports:
+            if transport is not None:
+                transport.get_client = _with_fence(transport.get_client)
+    except AttributeError as error:
+        _log.warning("no look at the clock right before calls leave: this SDK is built otherwise (%s)", error)
+
+
+def _with_fence(make_session: Callable[[], aiohttp.ClientSession]) -> Callable[[], aiohttp.ClientSession]:
+    def make() -> aiohttp.ClientSession:
+        session = make_session()
+        session._request_class = _FencedRequest
+        return session
+
+    return make

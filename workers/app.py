@@ -1,0 +1,93 @@
+"""What ``celery -A workers.app worker`` starts: the app, its entrypoints, and the process's one engine.
+
+The signals of Celery tell when the process starts and stops; see ``workers.process`` for what runs in it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+from celery.signals import celeryd_after_setup, setup_logging, worker_shutdown, worker_shutting_down
+from celery.worker.control import inspect_command
+
+from batcher.catalog.models import load_catalog
+from batcher.dispatch.celery_app import MAINTAIN, WORK, make_app, queue_of
+from batcher.dispatch.waking import STATUS, Waker
+from batcher.errors import ConfigurationError
+from batcher.runtime import Runtime
+from batcher.settings import load_settings
+from workers.logs import log_as_json
+from workers.maintenance import maintain_once
+from workers.process import WorkerProcess
+
+_EXIT_HARD: Final = 1
+
+_settings = load_settings()
+if _settings.broker_url is None:
+    raise ConfigurationError("A worker needs a broker. Set BATCHER_BROKER_URL, e.g. to redis://HOST:6379/0")
+
+_tiers = tuple(load_catalog(_settings).tiers)
+app = make_app(_settings, _tiers)
+
+_process: WorkerProcess | None = None
+_stops = 0
+
+
+@app.task(name=WORK)  # type: ignore[untyped-decorator]
+def work(tier: str) -> None:
+    """There is work on a tier: the process's engine looks for it at once."""
+    if _process is not None and tier in _process.tiers:
+        _process.ring()
+
+
+@app.task(name=MAINTAIN)  # type: ignore[untyped-decorator]
+def maintain() -> None:
+    """What has to be done now and then by whichever worker hears of it first."""
+    runtime = _process.runtime if _process is not None else Runtime(_settings)
+    maintain_once(runtime, app)
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _log(**_: Any) -> None:
+    log_as_json()
+
+
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def _start(instance: Any, **_: Any) -> None:
+    """Start the engine of the tiers whose queues this process consumes, whether the broker is up or not."""
+    global _process  # noqa: PLW0603 - one per process, and Celery's signals bring no context
+    consumed = set(instance.app.amqp.queues.consume_from)
+    tiers = tuple(tier for tier in _tiers if queue_of(tier) in consumed)
+    if tiers:
+        _process = WorkerProcess(Runtime(_settings), tiers)
+        _process.start()
+        if _settings.metrics_port is not None:
+            from workers.metrics import serve_metrics
+
+            serve_metrics(_process, Waker(app), _settings.metrics_port)
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _stop(**_: Any) -> None:
+    """The first signal: send nothing more. The second: at once."""
+    global _stops  # noqa: PLW0603
+    _stops += 1
+    if _stops > 1:
+        os._exit(_EXIT_HARD)
+    if _process is not None:
+        _process.stop()
+
+
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _finish(**_: Any) -> None:
+    """Wait for the calls in flight, then give the leases back."""
+    if _process is not None:
+        _process.stop()
+        _process.join(_settings.grace_s)
+
+
+@inspect_command(name=STATUS)  # type: ignore[untyped-decorator]
+def status(state: Any) -> dict[str, Any]:  # noqa: ARG001 - Celery's signature
+    """What this process does and waits for; asked by ``batcher workers``."""
+    return _process.describe() if _process is not None else {"tiers": [], "state": "maintenance only"}

@@ -1,0 +1,29 @@
+"""What the schedule has done every few seconds, by whichever worker takes the message."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from batcher.dispatch.maintenance import maintain
+from batcher.dispatch.waking import Waker
+from batcher.errors import DependencyError
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from batcher.runtime import Runtime
+
+_log = logging.getLogger("batcher.maintenance")
+
+
+def maintain_once(runtime: Runtime, app: Celery) -> None:
+    """Take back lost leases, set due jobs going, send alerts; ring for the tiers that have work."""
+    try:
+        tiers = maintain(runtime.store, runtime.ledger)
+        runtime.alerts.check(None)
+        runtime.alerts.deliver()
+        if tiers:
+            Waker(app).ring(tiers)
+    except DependencyError as error:
+        _log.error("%s. The schedule tries again", error)

@@ -1,0 +1,143 @@
+"""One worker process: one event loop, one Runtime and one engine at a time, in a thread of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from batcher.alerts.lookout import Lookout
+from batcher.errors import BatcherError
+
+if TYPE_CHECKING:
+    from batcher.engine.engine import Engine
+    from batcher.runtime import Runtime
+
+Answer = TypeVar("Answer")
+
+_log = logging.getLogger("batcher.worker")
+
+_FIRST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 30.0
+_ANSWER_WITHIN_S: Final = 1.0
+
+
+class WorkerProcess:
+    """Serves tiers until it is told to stop; when the store is lost it tries again, ever more slowly.
+
+    Args:
+        runtime: the process's one.
+        tiers: what it serves.
+    """
+
+    def __init__(self, runtime: Runtime, tiers: tuple[str, ...]) -> None:
+        self.runtime = runtime
+        self.tiers = tiers
+        self.started_at = time.time()
+        self.engine: Engine | None = None
+        self.trouble: str | None = None
+        self._ended: Counter[str] = Counter()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="batcher-engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def ring(self) -> None:
+        """Look for work at once."""
+        self._on_the_loop(lambda engine: engine.ring())
+
+    def stop(self) -> None:
+        """Send nothing more. May be called from a signal handler, and more than once."""
+        self._stopping.set()
+        self._on_the_loop(lambda engine: engine.stop())
+
+    def join(self, grace_s: float) -> bool:
+        """Wait until the calls in flight are answered and stored, at most so long; whether they were."""
+        self._thread.join(grace_s)
+        if self._thread.is_alive():
+            _log.warning(
+                "calls were still in flight after the grace time: they stay booked at their worst case, "
+                "and their documents go to another worker"
+            )
+            return False
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        """What it does, as JSON values."""
+        described: dict[str, Any] = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "tiers": list(self.tiers),
+            "started_at": self.started_at,
+            "state": "stopping" if self._stopping.is_set() else "trouble" if self.trouble else "serving",
+            "trouble": self.trouble,
+        }
+        return described | (self.ask_engine(lambda engine: engine.describe()) or {})
+
+    def ask_engine(self, question: Callable[[Engine], Answer]) -> Answer | None:
+        """Put a question to the engine on its loop, from any other thread; None if it does not answer soon."""
+        loop, engine = self._loop, self.engine
+        if loop is None or engine is None or not loop.is_running():
+            return None
+
+        async def answer() -> Answer:
+            return question(engine)
+
+        future = asyncio.run_coroutine_threadsafe(answer(), loop)
+        try:
+            return future.result(_ANSWER_WITHIN_S)
+        except (TimeoutError, CancelledError):
+            return None
+
+    def counters(self) -> Counter[str]:
+        """What only ever grows, of all engines of this process; see ``Progress.counters``."""
+        engine = self.engine
+        return self._ended + (engine.progress.counters() if engine is not None else Counter())
+
+    def _on_the_loop(self, act: Any) -> None:
+        loop, engine = self._loop, self.engine
+        if loop is not None and engine is not None and loop.is_running():
+            loop.call_soon_threadsafe(act, engine)
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve_once(self) -> None:
+        """One engine's life: until it is stopped, or the store is lost."""
+        engine = self.runtime.engine()
+        self.engine = engine
+        try:
+            if not self._stopping.is_set():
+                self.trouble = None
+                with Lookout(self.runtime.alerts, None, engine.progress.rates):
+                    await engine.run(None, self.tiers, stay=True)
+        finally:
+            self.engine = None
+            self._ended += engine.progress.counters()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        pause_s = _FIRST_PAUSE_S
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._serve_once()
+                    pause_s = _FIRST_PAUSE_S
+                except BatcherError as error:
+                    self.trouble = str(error)
+                    _log.error("%s. Trying again in %.0f s", error, pause_s)
+                    await asyncio.to_thread(self._stopping.wait, pause_s)
+                    pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+        finally:
+            await self.runtime.aclose()
+            _log.info("stopped")
