@@ -68,5 +68,9 @@ class DependencyError(BatcherError):
     exit_code = 5
 
 
+class StoreAwayError(DependencyError):
+    """The store cannot be used now, and may be again in a moment."""
+
+
 class IllegalTransitionError(BatcherError):
     """A change of state that domain.py does not allow was asked for."""

@@ -36,10 +36,11 @@ class Runtime:
     @cached_property
     def store(self) -> Store:
         """The store, at the schema of this version."""
-        from batcher.store.database import Store
+        from batcher.store.database import TURN_S, Store
         from batcher.store.schema import ensure_schema
 
-        store = Store(self.settings.store_url(), home=self.settings.home)
+        turn_s = min(TURN_S, self.settings.lease_s / 6)
+        store = Store(self.settings.store_url(), home=self.settings.home, turn_s=turn_s)
         ensure_schema(store)
         return store
 

@@ -32,7 +32,7 @@ from batcher.money import format_usd, usd_to_nusd
 STOP_EVERY_S: Final = 4.0
 LATENCY_S: Final = 1.0
 CALM_LATENCY_S: Final = 0.5
-LONGEST_S: Final = 240.0
+LONGEST_S: Final = 900.0
 _LOOK_EVERY_S: Final = 0.1
 _WAIT_S: Final = 0.3
 

@@ -74,16 +74,17 @@ TASK: Final = Task(
 )
 
 
-def fault_script(share: float, wait_s: float) -> list[dict[str, Any]]:
+def fault_script(share: float, wait_s: float, kinds: Sequence[str] = FAULTS) -> list[dict[str, Any]]:
     """Faults that together hit ``share`` of the calls, all of them equally often.
 
     Args:
         share: between 0 and 1.
         wait_s: how long a rate limit or a provider without capacity asks to wait.
+        kinds: what goes wrong.
     """
-    each = share / len(FAULTS)
+    each = share / len(kinds)
     script = []
-    for place, kind in enumerate(FAULTS):
+    for place, kind in enumerate(kinds):
         fault: dict[str, Any] = {"kind": kind, "rate": each / (1 - place * each), "retry_after_s": wait_s}
         if kind == "overloaded":
             fault["headers"] = {"retry-after-ms": f"{wait_s * 1000:.0f}"}

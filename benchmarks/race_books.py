@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from race_course import Course
+from race_course import MOST_CALL_NUSD, Course
 from race_workers import Workers
 from sqlalchemy import select
 
@@ -19,7 +19,7 @@ ARRIVAL_S: Final = 1.0
 """A request may have left this long before the busy simulator took it in."""
 
 CALM_SHARE: Final = 0.97
-"""Of the cap that buys answers where nothing goes wrong."""
+"""Of a cap of $1.00 that buys answers if nothing goes wrong; of a smaller one, what the largest call leaves."""
 
 
 @dataclass
@@ -103,8 +103,11 @@ class Books:
 
     @property
     def smallest_nusd(self) -> int | None:
-        """The smallest reservation that is still to be made."""
-        return min((one.reservation_nusd for one in self.pending), default=None)
+        """The smallest reservation that is still to be made today.
+
+        An item that waits for tomorrow had a follow-up call refused, which may reserve more than its first.
+        """
+        return min((one.reservation_nusd for one in self.pending if one.is_ready), default=None)
 
     @property
     def bought_share(self) -> float:
@@ -119,7 +122,7 @@ class Books:
     def faults(self, *, is_calm: bool) -> list[str]:
         """What is wrong; empty if nothing is."""
         wrong = [*self._money(), *self._lines(), *self._end(), *self._late()]
-        if is_calm and self.bought_share < CALM_SHARE:
+        if is_calm and self.bought_share < min(CALM_SHARE, 1 - MOST_CALL_NUSD / self._course.cap_nusd):
             wrong.append(f"only {self.bought_share:.2%} of the cap bought answers")
         if is_calm and (self.unknown or self.spent_nusd != self.billed_nusd):
             wrong.append(f"{len(self.unknown)} outcomes are unknown though nothing went wrong")
@@ -162,8 +165,7 @@ class Books:
         if self.smallest_nusd is None:
             yield "the corpus is used up, not the cap"
         elif self.left_nusd - self.returned_late_nusd >= self.smallest_nusd:
-            deferred = sum(not one.is_ready for one in self.pending)
-            waits = f"{len(self.pending)} items wait, {deferred} of them for tomorrow"
+            waits = f"{len(self.pending)} items wait"
             yield f"it ended with {self.left_nusd} left, though a call needs {self.smallest_nusd}: {waits}"
 
     def _late(self) -> Iterator[str]:

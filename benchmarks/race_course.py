@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,6 +87,33 @@ class Pending:
     is_ready: bool
 
 
+def bind(runtime: Runtime, name: str) -> Binding:
+    """A model and the task as workers have them."""
+    spec, model = TASK.spec({}), runtime.catalog.models[name]
+    info = runtime.catalog.providers[model.provider]
+    return Binding(
+        spec=spec,
+        model=model,
+        provider=runtime.provider(model.provider),
+        kind=info.kind,
+        account="",
+        timeout_s=CALL_TIMEOUT_S,
+        schema_bytes=schema_bytes_as_sent(info, spec.schema),
+    )
+
+
+def source_of_body(binding: Binding, texts: Mapping[str, str]) -> dict[str, str]:
+    """The source of the document that a first call's body is about, by the body's hash on the bill."""
+    provider = binding.provider
+    assert isinstance(provider, SdkProvider)
+    found = {}
+    for source, content in texts.items():
+        messages = document_messages(binding.spec, document_of_text(content))
+        request = binding.request(messages, binding.output_tokens, lambda: True)
+        found[blake2b(provider.encoded(request), digest_size=8).hexdigest()] = source
+    return found
+
+
 class Course:
     """A job on a store that eight workers share, and what its documents' calls reserve.
 
@@ -121,17 +148,7 @@ class Course:
     @cached_property
     def binding(self) -> Binding:
         """The model and the task as the workers have them."""
-        spec, model = TASK.spec({}), self.runtime.catalog.models[MODEL]
-        info = self.runtime.catalog.providers[model.provider]
-        return Binding(
-            spec=spec,
-            model=model,
-            provider=self.runtime.provider(model.provider),
-            kind=info.kind,
-            account="",
-            timeout_s=CALL_TIMEOUT_S,
-            schema_bytes=schema_bytes_as_sent(info, spec.schema),
-        )
+        return bind(self.runtime, MODEL)
 
     def day(self) -> Balance:
         """The daily cap's account."""
@@ -164,15 +181,7 @@ class Course:
 
     def item_of_body(self) -> dict[str, str]:
         """The source of the document that a first call's body is about, by the body's hash on the bill."""
-        provider = self.binding.provider
-        assert isinstance(provider, SdkProvider)
-        found = {}
-        for source, content in self.texts.items():
-            messages = document_messages(self.binding.spec, document_of_text(content))
-            request = self.binding.request(messages, self.binding.output_tokens, lambda: True)
-            body = provider.encoded(request)
-            found[blake2b(body, digest_size=8).hexdigest()] = source
-        return found
+        return source_of_body(self.binding, self.texts)
 
     def close(self) -> None:
         """Let go of the store."""

@@ -5,7 +5,10 @@ The signals of Celery tell when the process starts and stops; see ``workers.proc
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
+import time
 from typing import Any, Final
 
 from celery.signals import celeryd_after_setup, setup_logging, worker_shutdown, worker_shutting_down
@@ -30,6 +33,8 @@ if _settings.broker_url is None:
 _tiers = tuple(load_catalog(_settings).tiers)
 app = make_app(_settings, _tiers)
 
+_runtime = Runtime(_settings)
+_started_at = time.time()
 _process: WorkerProcess | None = None
 _stops = 0
 
@@ -44,13 +49,12 @@ def work(tier: str) -> None:
 @app.task(name=MAINTAIN)  # type: ignore[untyped-decorator]
 def maintain() -> None:
     """What has to be done now and then by whichever worker hears of it first."""
-    runtime = _process.runtime if _process is not None else Runtime(_settings)
-    maintain_once(runtime, app)
+    maintain_once(_runtime, app)
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
-def _log(**_: Any) -> None:
-    log_as_json()
+def _log(loglevel: int | None = None, **_: Any) -> None:
+    log_as_json(loglevel or logging.INFO)
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
@@ -60,7 +64,7 @@ def _start(instance: Any, **_: Any) -> None:
     consumed = set(instance.app.amqp.queues.consume_from)
     tiers = tuple(tier for tier in _tiers if queue_of(tier) in consumed)
     if tiers:
-        _process = WorkerProcess(Runtime(_settings), tiers)
+        _process = WorkerProcess(_runtime, tiers)
         _process.start()
         if _settings.metrics_port is not None:
             from workers.metrics import serve_metrics
@@ -90,4 +94,7 @@ def _finish(**_: Any) -> None:
 @inspect_command(name=STATUS)  # type: ignore[untyped-decorator]
 def status(state: Any) -> dict[str, Any]:  # noqa: ARG001 - Celery's signature
     """What this process does and waits for; asked by ``batcher workers``."""
-    return _process.describe() if _process is not None else {"tiers": [], "state": "maintenance only"}
+    if _process is not None:
+        return _process.describe()
+    here = {"host": socket.gethostname(), "pid": os.getpid()}
+    return here | {"tiers": [], "started_at": _started_at, "state": "maintenance only"}

@@ -11,8 +11,11 @@ from typing import Any, Final
 _IDS: Final = ("job_id", "item_id", "attempt_id", "lease_id", "tier", "model")
 """What records carry beside their message, if they concern one."""
 
-_CHATTY: Final = ("alembic", "httpx", "httpx2", "httpcore", "httpcore2")
-"""They say something of every call or start."""
+_CHATTY: Final = (
+    *("alembic", "httpx", "httpx2", "httpcore", "httpcore2"),
+    *("celery.app.trace", "celery.worker.strategy"),
+)
+"""They say something of every call, message or start."""
 
 
 class JsonFormatter(logging.Formatter):

@@ -65,6 +65,8 @@ class WorkerProcess:
         """Wait until the calls in flight are answered and stored, at most so long; whether they were."""
         self._thread.join(grace_s)
         if self._thread.is_alive():
+            if (engine := self.engine) is not None:
+                engine.give_up()
             _log.warning(
                 "calls were still in flight after the grace time: they stay booked at their worst case, "
                 "and their documents go to another worker"
@@ -133,9 +135,10 @@ class WorkerProcess:
                 try:
                     await self._serve_once()
                     pause_s = _FIRST_PAUSE_S
-                except BatcherError as error:
-                    self.trouble = str(error)
-                    _log.error("%s. Trying again in %.0f s", error, pause_s)
+                except Exception as error:  # noqa: BLE001 - a process that serves nobody must not look alive
+                    self.trouble = str(error) or type(error).__name__
+                    unforeseen = None if isinstance(error, BatcherError) else error
+                    _log.error("%s. Trying again in %.0f s", self.trouble, pause_s, exc_info=unforeseen)
                     await asyncio.to_thread(self._stopping.wait, pause_s)
                     pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
         finally:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, false, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, false, or_, select, update
 
 from batcher.money import format_usd, usd_to_nusd
 from batcher.store.database import Store, insert_into
@@ -159,8 +159,7 @@ class Ledger:
         same. It scales with the load: while one group commit waits the next answers join it, so that groups
         grow and their number does not.
         """
-        if connection.dialect.name != "sqlite":
-            connection.execute(_LOCK)
+        self._store.take_turn(connection, _LOCK_KEY)
 
     def today(self, connection: Connection) -> str:
         """The day (YYYY-MM-DD) that a reservation made now falls on; its account is open afterwards.
@@ -371,8 +370,6 @@ def _rows(moved: Iterable[tuple[Account, Movement]]) -> list[dict[str, str | int
 def _is(account: Account) -> ColumnElement[bool]:
     return and_(ledger_accounts.c.scope == account.scope, ledger_accounts.c.period == account.period)
 
-
-_LOCK: Final = select(func.pg_advisory_xact_lock(_LOCK_KEY))
 
 _RESERVE = (
     update(ledger_accounts)

@@ -123,7 +123,7 @@ def _check(kind: str, name: str, known: Collection[str]) -> None:
 
     if name in known:
         return
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(known)}"
     raise UsageError(f"There is no {kind} {name!r}. {hint}")
 
@@ -161,6 +161,15 @@ def _sentence(name: str, cap_nusd: int | None, since: str) -> str:
     from batcher.money import format_usd
 
     return f"The {name} is {'lifted' if cap_nusd is None else format_usd(cap_nusd)}{since}."
+
+
+def raising_commands(reason: str) -> list[str]:
+    """The commands that raise the caps which the reason of a pause names."""
+    commands = ["batcher budget set --daily AMOUNT"] if "daily cap" in reason else []
+    for kind, name in re.findall(r"cap of (job|tier|provider|task) (\S+)", reason):
+        what = f"--job {name} --max-cost AMOUNT" if kind == "job" else f"--{kind} {name}=AMOUNT"
+        commands.append(f"batcher budget set {what}")
+    return commands
 
 
 @dataclass(frozen=True, slots=True)

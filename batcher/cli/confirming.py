@@ -15,6 +15,25 @@ if TYPE_CHECKING:
     from batcher.store.jobs import Job
 
 
+def waits_for_consent(runtime: Runtime, *, yes: bool) -> str | None:
+    """Why workers are not to start on a job before its price is agreed to; None if they may at once."""
+    from batcher.engine.submission import PAUSED_BY_USER
+
+    if runtime.settings.broker_url is None or yes or not can_ask():
+        return None
+    return f"{PAUSED_BY_USER}: its price is not agreed to yet"
+
+
+def set_off(runtime: Runtime, job: Job) -> None:
+    """Let workers start on a job that waited for consent."""
+    from batcher.domain import JobState
+    from batcher.store.jobs import set_state
+
+    with runtime.store.write() as connection:
+        now = runtime.store.now(connection)
+        set_state(connection, job.id, JobState.RUNNING, now, only=[JobState.PAUSED])
+
+
 def confirmed(runtime: Runtime, job: Job, *, yes: bool) -> bool:
     """Tell the price and keep it with the job; on a terminal, ask if it may be more than the user's limit.
 
@@ -79,9 +98,11 @@ def _estimate(runtime: Runtime, job: Job) -> Price:
 def _put_off(runtime: Runtime, job: Job) -> None:
     from batcher.domain import JobState
     from batcher.engine.submission import PAUSED_BY_USER
-    from batcher.store.jobs import set_state
+    from batcher.store.jobs import set_pause_reason, set_state
 
     reason = f"{PAUSED_BY_USER}: the price was not agreed to"
     with runtime.store.write() as connection:
-        set_state(connection, job.id, JobState.PAUSED, runtime.store.now(connection), reason=reason)
+        now = runtime.store.now(connection)
+        if not set_state(connection, job.id, JobState.PAUSED, now, reason=reason):
+            set_pause_reason(connection, job.id, reason)
     note(f"Nothing was spent. Run it with: batcher resume {job.id}, drop it with: batcher cancel {job.id}")

@@ -33,8 +33,9 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the outcome 
 def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> int:
     """Try failed items of a job again."""
     from batcher.cli.locking import RunLocks
+    from batcher.domain import JobState
     from batcher.runtime import Runtime
-    from batcher.store.jobs import get_job, retry_failed
+    from batcher.store.jobs import get_job, retry_failed, set_state
 
     runtime = Runtime(settings)
     with runtime.store.read() as connection:
@@ -47,7 +48,10 @@ def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> i
         _set_going(runtime, found)
         with runtime.store.write() as connection:
             count = retry_failed(connection, job, failure, found.tier, _image_tier(runtime, found))
+            # A worker that looked in between has found nothing left to do, and ended it again.
+            set_state(connection, job, JobState.RUNNING, runtime.store.now(connection), only=[JobState.DONE])
         note(f"Job {job}: trying {count:,} item{'' if count == 1 else 's'} again.")
+        _leave_to_workers(runtime, locks)
         return _run_one(runtime, job, as_json=as_json)
 
 
@@ -75,6 +79,7 @@ def resume(settings: Settings, job: int | None, as_json: bool) -> int:
         with RunLocks(runtime) as locks:
             locks.take(job)
             _set_going(runtime, found)
+            _leave_to_workers(runtime, locks)
             return _run_one(runtime, job, as_json=as_json)
     return _resume_all(runtime, as_json=as_json)
 
@@ -134,20 +139,31 @@ def _has_failed(runtime: Runtime, job_id: int, failure: str | None) -> bool:
     return bool(failed) if failure is None else failure in failed
 
 
+def _leave_to_workers(runtime: Runtime, locks: RunLocks) -> None:
+    """Where workers go on with what was set going, others may submit or resume the same meanwhile."""
+    if runtime.settings.broker_url is not None:
+        locks.close()
+
+
 def _resumable(runtime: Runtime) -> list[Job]:
-    """Unfinished jobs, oldest first, but those that somebody runs and those that the user paused."""
+    """Unfinished jobs, oldest first, but those that the user paused, and those that another process runs.
+
+    Workers share theirs: those jobs are rung for again.
+    """
     from batcher.engine.leasing import reclaim_lost
     from batcher.engine.submission import PAUSED_BY_USER
     from batcher.store.jobs import UNFINISHED, list_jobs
     from batcher.store.leases import active_workers
 
     reclaim_lost(runtime.store, runtime.ledger)
+    shared = runtime.settings.broker_url is not None
     with runtime.store.read() as connection:
         unfinished = list_jobs(connection, UNFINISHED)
         return [
             job
             for job in reversed(unfinished)
-            if not active_workers(connection, job.id) and not (job.reason or "").startswith(PAUSED_BY_USER)
+            if (shared or not active_workers(connection, job.id))
+            and not (job.reason or "").startswith(PAUSED_BY_USER)
         ]
 
 
@@ -191,6 +207,7 @@ def _resume_all(runtime: Runtime, *, as_json: bool) -> int:
 
     with RunLocks(runtime) as locks:
         going, code = _set_all_going(runtime, locks)
+        _leave_to_workers(runtime, locks)
         if going:
             run = _run(runtime, going, silent=as_json)
             code = run.exit_code if run.interrupted else max(code, run.exit_code)

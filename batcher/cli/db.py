@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import click
 
 from batcher.cli.output import note
@@ -20,10 +22,10 @@ def upgrade(settings: Settings) -> None:
     from batcher.store.database import Store
     from batcher.store.schema import SCHEMA_HEAD, schema_version, upgrade_schema
 
-    store = Store(settings.store_url(), home=settings.home)
-    with store.read() as connection:
-        before = schema_version(connection)
-    upgrade_schema(store)
+    with closing(Store(settings.store_url(), home=settings.home)) as store:
+        with store.read() as connection:
+            before = schema_version(connection)
+        upgrade_schema(store)
     note(f"The store is at schema {SCHEMA_HEAD}" + (", as before." if before == SCHEMA_HEAD else "."))
 
 
@@ -35,6 +37,6 @@ def version(settings: Settings) -> None:
     from batcher.store.database import Store
     from batcher.store.schema import SCHEMA_HEAD, schema_version
 
-    with Store(settings.store_url(), home=settings.home).read() as connection:
+    with closing(Store(settings.store_url(), home=settings.home)) as store, store.read() as connection:
         found = schema_version(connection)
     say(f"store {found or 'empty'}, needed {SCHEMA_HEAD}")

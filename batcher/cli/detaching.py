@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batcher.engine.ingestion import Intake
-    from batcher.planning.order import Order
     from batcher.runtime import Runtime
     from batcher.store.jobs import Job
 
@@ -39,11 +38,8 @@ def check_detachable(settings: Settings, paths: tuple[str, ...]) -> None:
         raise UsageError("--detach cannot read standard input later on: name a file, or leave --detach out")
 
 
-def detach(runtime: Runtime, order: Order, key: bytes) -> Job:
-    """Make the job, or take up the unfinished one, and leave the reading to a child of its own."""
-    from batcher.engine.submission import open_job
-
-    job = open_job(runtime.store, runtime.ledger, order, key)
+def leave_reading(runtime: Runtime, job: Job) -> None:
+    """Leave the reading of a job's corpus to a child that outlives this process."""
     log = _log_file(runtime, job.id)
     with log.open("ab") as output:
         subprocess.Popen(  # noqa: S603 - this Python, and our own arguments
@@ -56,7 +52,6 @@ def detach(runtime: Runtime, order: Order, key: bytes) -> Job:
         )
     note(f"Job {job.id}: its documents are being read in the background, log in {log}")
     note(f"Watch it: batcher status {job.id} --watch")
-    return job
 
 
 @click.command("ingest")
@@ -77,8 +72,8 @@ def ingest(settings: Settings, job: int) -> None:
             raise UsageError(f"Job {job} is {found.state}: its corpus is not being read")
         try:
             intake = _read(runtime, found)
-        except BatcherError as error:
-            _pause(runtime, job, str(error))
+        except BaseException as error:
+            _pause(runtime, job, str(error) if isinstance(error, BatcherError) else type(error).__name__)
             raise
     note(f"Job {job}: {intake.seen:,} documents read, {intake.rejected:,} of them rejected.")
 

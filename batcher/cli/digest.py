@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
 from batcher.alerts.book import Alert, Rule
 from batcher.budget.ledger import DAY_SCOPE, Account
 from batcher.cli.job_view import JobView, accuracy_json
@@ -15,13 +13,13 @@ from batcher.cli.output import duration, iso_time, local_time, usd, usd_or_none
 from batcher.domain import ItemStatus, JobState
 from batcher.engine.submission import PAUSED_BY_USER
 from batcher.money import format_usd
+from batcher.planning.record import Estimate
 
 if TYPE_CHECKING:
     from batcher.budget.ledger import Balance
     from batcher.cli.running import Run
     from batcher.quality.golden import Accuracy
     from batcher.runtime import Runtime
-    from batcher.store.jobs import Job
 
 _KNOWN_ENOUGH: Final = 20
 """So many documents have to be answered before what they cost and took says something about the rest."""
@@ -47,23 +45,6 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """What the job was expected to cost before it began, nano-dollars."""
-
-    likely_nusd: int
-    low_nusd: int
-    high_nusd: int
-
-    @classmethod
-    def of(cls, job: Job) -> Estimate | None:
-        """The stored estimate of a job, if it has one."""
-        if job.estimate is None:
-            return None
-        stored = orjson.loads(job.estimate)
-        return cls(stored["likely_nusd"], stored["low_nusd"], stored["high_nusd"])
-
-
-@dataclass(frozen=True, slots=True)
 class Digest:
     """A run of one job.
 
@@ -75,6 +56,7 @@ class Digest:
         spent_nusd: what this run spent.
         days: the daily cap's accounts of the days that it touched, all jobs in them.
         interrupted: whether a signal ended it.
+        by_workers: whether others do the work: then a signal ended the watching only.
     """
 
     view: JobView
@@ -86,6 +68,7 @@ class Digest:
     estimate: Estimate | None
     left: Left
     interrupted: bool
+    by_workers: bool = False
 
     @property
     def title(self) -> str:
@@ -98,7 +81,7 @@ class Digest:
 
     @property
     def _state(self) -> str:
-        cut_off = self.interrupted and self.view.job.state is JobState.RUNNING
+        cut_off = self.interrupted and not self.by_workers and self.view.job.state is JobState.RUNNING
         return "interrupted" if cut_off else self.view.job.state.value
 
     def lines(self) -> list[str]:
@@ -124,6 +107,7 @@ class Digest:
             ("failed", _with_causes(items[ItemStatus.FAILED], view.failed)),
             ("rejected", _with_causes(items[ItemStatus.REJECTED], view.rejected)),
             ("cancelled", f"{items[ItemStatus.CANCELLED]:,}" if items[ItemStatus.CANCELLED] else ""),
+            ("models", view.who_answered),
             ("cost", self._cost()),
             ("estimate", self._estimate()),
             *(("day", _day(balance)) for balance in self.days),
@@ -151,10 +135,14 @@ class Digest:
         found = self.estimate
         if found is None:
             return ""
-        return (
-            f"{format_usd(found.likely_nusd)} for the whole job "
-            f"({format_usd(found.low_nusd)} to {format_usd(found.high_nusd)})"
+        text = (
+            f"{format_usd(found.likely_nusd)} ({format_usd(found.low_nusd)} to {format_usd(found.high_nusd)})"
         )
+        spent_nusd = self.view.balance.spent_nusd if self.view.balance else 0
+        error = found.error(spent_nusd)
+        if self.view.job.state is not JobState.DONE or error is None:
+            return f"{text} for the whole job"
+        return f"{text}, actual {format_usd(spent_nusd)} ({error * 100:+.0f} %)"
 
     def _left(self) -> str:
         left = self.left
@@ -176,6 +164,10 @@ class Digest:
             return ""
         if (job.reason or "").startswith(PAUSED_BY_USER):
             return f"with batcher resume {job.id} alone"
+        if self.by_workers and job.state is not JobState.PAUSED:
+            return f"with the workers; watch it with batcher status {job.id} --watch"
+        if self.by_workers and job.resume_at:
+            return f"by itself from {local_time(job.resume_at)} on, or with batcher resume {job.id}"
         since = f", from {local_time(job.resume_at)} on" if job.resume_at else ""
         return f"at the next start of the same command{since}, or with batcher resume {job.id}"
 
@@ -218,6 +210,8 @@ class Digest:
             "rejected": view.items[ItemStatus.REJECTED],
             "rejected_by_reason": view.rejected,
             "cancelled": view.items[ItemStatus.CANCELLED],
+            "models": view.models,
+            "stood_in": view.stood_in,
             "spent_in_run_usd": usd(self.spent_nusd),
             "spent_usd": usd(view.balance.spent_nusd if view.balance else 0),
             "unknown_usd": usd(view.spend.unknown_nusd),
@@ -251,9 +245,10 @@ def read_digest(runtime: Runtime, run: Run) -> Digest:
         done=run.done,
         spent_nusd=run.spent_nusd[view.job.id],
         days=_days(runtime, run.first_day),
-        estimate=Estimate.of(view.job),
+        estimate=Estimate.of_job(view.job),
         left=_read_left(runtime, view, run),
         interrupted=run.interrupted,
+        by_workers=run.by_workers,
     )
 
 

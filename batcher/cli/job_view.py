@@ -81,6 +81,16 @@ class JobView:
         return self.job.reason if self.job.state is JobState.PAUSED else self.job.waiting_reason
 
     @property
+    def who_answered(self) -> str:
+        """The models in words, and how much each did in place of the first choice of a tier."""
+        shown = []
+        for name, count in self.models.items():
+            stood_in = self.stood_in.get(name, 0)
+            part = "" if stood_in == count else f"{stood_in:,} "
+            shown.append(f"{name} {count:,}" + (f" ({part}stood in)" if stood_in else ""))
+        return ", ".join(shown)
+
+    @property
     def spent_nusd(self) -> int:
         """What the job has cost so far."""
         return self.balance.spent_nusd if self.balance else 0

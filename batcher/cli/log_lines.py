@@ -48,6 +48,8 @@ def hear_loggers(level: int = logging.WARNING) -> None:
     logger = logging.getLogger("batcher")
     logger.setLevel(level)
     logger.addHandler(_HANDLER)
+    # Display and report say the same of a run in this process; the engine's lines are for workers' logs.
+    logging.getLogger("batcher.engine").setLevel(logging.ERROR)
 
 
 class _Notes(logging.Handler):

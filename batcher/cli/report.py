@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from batcher.cli.budget import raising_commands
 from batcher.cli.job_view import JobView
 from batcher.cli.output import duration, local_time, say, visible_line
 from batcher.domain import ItemStatus, JobState
@@ -61,7 +62,8 @@ def _examples(view: JobView, fact: str) -> list[str]:
 
 def _is_cut_off(view: JobView, run: Run | None) -> bool:
     """Whether the run gave up its calls in flight: the job stays running until somebody takes them back."""
-    return run is not None and run.interrupted and view.job.state is JobState.RUNNING
+    interrupted = run is not None and run.interrupted and not run.by_workers
+    return interrupted and view.job.state is JobState.RUNNING
 
 
 def _title(view: JobView, run: Run | None) -> str:
@@ -88,8 +90,8 @@ def _facts(view: JobView, run: Run | None) -> list[tuple[str, str]]:
         ("open", f"{open_items:,}" if open_items else ""),
         ("failed", _with_causes(items[ItemStatus.FAILED], view.failed)),
         ("rejected", _with_causes(items[ItemStatus.REJECTED], view.rejected)),
-        ("models", _models(view)),
         ("cancelled", f"{items[ItemStatus.CANCELLED]:,}" if items[ItemStatus.CANCELLED] else ""),
+        ("models", view.who_answered),
         ("cost", cost),
         ("estimate", _estimate(view)),
         ("tokens", tokens if spend.calls else ""),
@@ -125,16 +127,6 @@ def _with_causes(count: int, causes: Mapping[str, int]) -> str:
     return (
         f"{count:,}: " + ", ".join(f"{name} {number:,}" for name, number in causes.items()) if count else ""
     )
-
-
-def _models(view: JobView) -> str:
-    """Who answered, and how much of it in place of the first choice of a tier."""
-    shown = []
-    for name, count in view.models.items():
-        stood_in = view.stood_in.get(name, 0)
-        part = "" if stood_in == count else f"{stood_in:,} "
-        shown.append(f"{name} {count:,}" + (f" ({part}stood in)" if stood_in else ""))
-    return ", ".join(shown)
 
 
 def _speed(run: Run | None) -> str:
@@ -178,14 +170,12 @@ def _next_lines(view: JobView, run: Run | None) -> list[str]:
     if job.state is not JobState.CANCELLED:
         commands += [f"batcher retry {job.id} --class {name}" for name in islice(view.failed, 3)]
     if job.state is JobState.PAUSED:
-        reason = job.reason or ""
-        if reason.startswith("budget: daily cap"):
-            commands.append("batcher budget set --daily AMOUNT")
-        elif reason.startswith("budget:"):
-            commands.append(f"batcher budget set --job {job.id} --max-cost AMOUNT")
+        commands += raising_commands(job.reason or "")
         commands.append(f"batcher resume {job.id}")
     if _is_cut_off(view, run):
         commands.append(f"batcher resume {job.id}")
+    elif run is not None and run.by_workers and job.state in {JobState.INGESTING, JobState.RUNNING}:
+        commands.append(f"batcher status {job.id} --watch   (workers go on with it)")
     elif job.state is JobState.RUNNING and not view.has_worker:
         commands.append(f"batcher resume {job.id}   (no process is running it)")
     return [f"{'Next:' if number == 0 else '':<6}{command}" for number, command in enumerate(commands)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,7 +107,8 @@ def submit(
 
     PATHs are files, folders, globs, JSONL, CSV or Parquet tables, or - for JSONL on standard input. What was
     answered before costs nothing; an unfinished job of the same request is taken up. Only one start of a
-    request works at a time: a second one says which process is at work, and exits with 1.
+    request works at a time: a second one says which process is at work, and exits with 1. With
+    BATCHER_BROKER_URL set, workers do the work and submit follows it.
     """
     from batcher.money import usd_to_nusd
     from batcher.planning.order import SubmitRequest
@@ -171,6 +173,7 @@ def submit_request(runtime: Runtime, request: SubmitRequest, way: Way) -> int:
     from batcher.cli.golden_notes import note_unfit
     from batcher.cli.local_weights import ensure_weights
     from batcher.cli.locking import single_run
+    from batcher.engine.submission import open_job
     from batcher.planning.order import corpus_key
 
     order = _checked(runtime, request, yes=way.yes)
@@ -182,25 +185,35 @@ def submit_request(runtime: Runtime, request: SubmitRequest, way: Way) -> int:
     note_unfit(order)
     ensure_weights(runtime, order.model, yes=way.yes)
     key = corpus_key(order)
-    with single_run(runtime, key):
+    with ExitStack() as lock:
+        lock.enter_context(single_run(runtime, key))
         _leave_paused_alone(runtime, key)
         if not way.detach:
-            return _submit(runtime, order, key, way, finish_by)
-    from batcher.cli.detaching import detach
+            return _submit(runtime, order, key, way, finish_by, lock)
+        job = open_job(runtime.store, runtime.ledger, order, key)
+    from batcher.cli.detaching import leave_reading
 
-    job = detach(runtime, order, key)
+    leave_reading(runtime, job)
     if way.as_json:
         echo_json({"job_id": job.id, "state": job.state.value, "model": order.model.name})
     return 0
 
 
-def _submit(runtime: Runtime, order: Order, key: bytes, way: Way, finish_by: FinishBy | None) -> int:
-    from batcher.cli.confirming import confirmed
+def _submit(
+    runtime: Runtime, order: Order, key: bytes, way: Way, finish_by: FinishBy | None, lock: ExitStack
+) -> int:
+    from batcher.cli.confirming import confirmed, set_off, waits_for_consent
 
-    submitted = _take_in(runtime, order, key)
+    hold = waits_for_consent(runtime, yes=way.yes)
+    submitted = _take_in(runtime, order, key, hold)
     job = submitted.job
     if not confirmed(runtime, job, yes=way.yes):
         return 1
+    if hold is not None:
+        set_off(runtime, job)
+    if runtime.settings.broker_url is not None:
+        # Workers do the rest: others may submit the same meanwhile, or resume it, and watch too.
+        lock.close()
     from batcher.cli.digest import read_digest
     from batcher.cli.report import echo_report, echo_sample
     from batcher.cli.running import explain_stop, run_jobs
@@ -263,7 +276,7 @@ def _checked(runtime: Runtime, request: SubmitRequest, *, yes: bool) -> Order:
     return check_request(replace(request, tier="local"), runtime.catalog, runtime.is_usable)
 
 
-def _take_in(runtime: Runtime, order: Order, key: bytes) -> Submitted:
+def _take_in(runtime: Runtime, order: Order, key: bytes, hold: str | None) -> Submitted:
     from batcher.cli.golden_notes import note_unmatched
     from batcher.cli.reading import ReadingNote
     from batcher.engine.submission import submit as submit_order
@@ -275,6 +288,7 @@ def _take_in(runtime: Runtime, order: Order, key: bytes) -> Submitted:
             order,
             key=key,
             shared=runtime.settings.broker_url is not None,
+            hold=hold,
             max_file_bytes=int(runtime.settings.max_file_mb * 1_000_000),
             stdin=sys.stdin.buffer,
             on_take_up=_tell_taken_up,

@@ -75,6 +75,9 @@ def _worker(settings: Settings, queues: Sequence[str], number: int) -> Child:
         f"batcher-{_unique()}-{number}@%h",
         "--loglevel",
         "info",
+        # Neighbours have nothing to tell each other: the store holds what they share.
+        "--without-mingle",
+        "--without-gossip",
     ]
     port = None if settings.metrics_port is None else settings.metrics_port + number
     return Child(arguments, child_environment(settings, metrics_port=port, **_named_config()))

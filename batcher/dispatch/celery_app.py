@@ -52,7 +52,19 @@ def make_app(settings: Settings, tiers: Iterable[str]) -> Celery:
     app.conf.worker_concurrency = len(app.conf.task_queues)
     if settings.limiter_url() is not None:
         app.conf.broker_transport_options = _REDIS_OPTIONS
+        _let_go_of_messages()
     return app
+
+
+def _let_go_of_messages() -> None:
+    """Let a worker whose Redis is gone not try to put back what it has not acknowledged.
+
+    Kombu 5.7 then fails with AttributeError, for which Celery ends the worker. The visibility timeout brings
+    such a message back, and without it somebody else looks by himself.
+    """
+    from kombu.transport.redis import Channel
+
+    Channel.do_restore = False
 
 
 _CONFIGURATION: Final[dict[str, Any]] = {

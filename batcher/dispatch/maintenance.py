@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from batcher.domain import JobState
 from batcher.engine.leasing import reclaim_lost, resume_due
+from batcher.engine.log import log_done
 from batcher.store.jobs import cancel_leftovers, finish_if_complete, list_job_ids
 from batcher.store.turns import ready_tiers, workable_job_ids
 
@@ -25,7 +26,8 @@ def maintain(store: Store, ledger: Ledger) -> list[str]:
     with store.write() as connection:
         now = store.now(connection)
         for job_id in list_job_ids(connection, JobState.RUNNING):
-            finish_if_complete(connection, job_id, now)
+            if finish_if_complete(connection, job_id, now):
+                log_done(job_id)
         cancel_leftovers(connection)
     with store.read() as connection:
         return ready_tiers(connection, workable_job_ids(connection), now)

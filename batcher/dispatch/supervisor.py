@@ -17,7 +17,7 @@ _log = logging.getLogger("batcher.supervisor")
 
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
-_STABLE_AFTER_S: Final = 60.0
+_STABLE_AFTER_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.5
 
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -47,8 +47,12 @@ class Child:
             self._has_died(self.process, now)
         if now >= self.restart_at:
             self.started_at = now
+            # A group of its own: Ctrl-C on a terminal reaches the children once, through us.
             self.process = subprocess.Popen(  # noqa: S603 - this Python, and our own arguments
-                [sys.executable, *self.arguments], env=dict(self.environment), stdin=subprocess.DEVNULL
+                [sys.executable, *self.arguments],
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                process_group=0,
             )
 
     def send(self, number: int) -> None:

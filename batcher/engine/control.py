@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from batcher.domain import JobState
 from batcher.engine.leasing import Leaser
+from batcher.engine.log import log_done
 from batcher.store.database import Store
 from batcher.store.jobs import (
     cancel_leftovers,
@@ -67,7 +68,7 @@ class Control:
         }
         self._tell({job_id: why for job_id, why in reasons.items() if self._told.get(job_id) != why})
         if job_ids is None:
-            self._end_complete([job_id for job_id in concerned if job_id in working])
+            self._end_complete([job_id for job_id in working if job_id in concerned])
             self._told = {job_id: why for job_id, why in self._told.items() if job_id in working}
         return working
 
@@ -77,7 +78,7 @@ class Control:
             self._leaser.shortages.hold(connection)
             now = self._store.now(connection)
             for job_id in list_job_ids(connection, JobState.RUNNING):
-                if finish_if_complete(connection, job_id, now) or has_active(connection, job_id):
+                if _finish(connection, job_id, now) or has_active(connection, job_id):
                     continue
                 if job_id in self._leaser.unusable:
                     # Another worker may have the key that this one lacks.
@@ -94,7 +95,7 @@ class Control:
             self._leaser.shortages.hold(connection)
             now = self._store.now(connection)
             for job_id in list_job_ids(connection, JobState.RUNNING, job_ids):
-                if finish_if_complete(connection, job_id, now):
+                if _finish(connection, job_id, now):
                     continue
                 if ending is Ending.BUDGET and has_active(connection, job_id):
                     # Others still work on it: whoever ends last pauses it.
@@ -118,7 +119,7 @@ class Control:
         with self._store.write() as connection:
             now = self._store.now(connection)
             for job_id in job_ids:
-                finish_if_complete(connection, job_id, now)
+                _finish(connection, job_id, now)
 
     def _pause_reason(
         self, connection: Connection, job_id: int, ending: Ending, stop_reason: str | None
@@ -130,6 +131,14 @@ class Control:
         if ending is Ending.BUDGET:
             return self._leaser.shortages.pause(connection, job_id) or (None, None)
         return None, None
+
+
+def _finish(connection: Connection, job_id: int, now: float) -> bool:
+    """End a job that is complete; whether it was."""
+    complete = finish_if_complete(connection, job_id, now)
+    if complete:
+        log_done(job_id)
+    return complete
 
 
 def joined(*reasons: str | None) -> str | None:

@@ -19,6 +19,7 @@ from batcher.engine.control import INTERRUPTED, Control, Ending, joined
 from batcher.engine.item import ItemRunner
 from batcher.engine.lane import Lane, LaneFactory
 from batcher.engine.leasing import Chunk, Leaser, read_images, reclaim_lost
+from batcher.engine.patience import OF_A_FILE_S, OF_A_SERVER_S, Patience
 from batcher.engine.policy import RetryLimits
 from batcher.engine.progress import Progress
 from batcher.engine.sender import HeldLease, LaneStoppedError, Services
@@ -75,7 +76,8 @@ class Engine:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batcher-store")
         self._leaser = Leaser(store, ledger, lanes, options.lease_s)
         self._shortages = self._leaser.shortages
-        self._writer = Writer(store, ledger, self._thread)
+        self._patience = Patience(OF_A_FILE_S if store.is_sqlite else OF_A_SERVER_S)
+        self._writer = Writer(store, ledger, self._thread, self._patience)
         self._leases: dict[int, HeldLease] = {}
         self._running: dict[asyncio.Task[None], ItemRunner] = {}
         self._changed = asyncio.Event()
@@ -118,10 +120,14 @@ class Engine:
 
     def waiting_reason(self) -> str | None:
         """What the run waits for, and which caps it has reached, in one line; None if it goes on freely."""
-        return joined(self._calls_wait_for(), self._shortages.waiting())
+        return joined(self._patience.trouble, self._calls_wait_for(), self._shortages.waiting())
 
     def _calls_wait_for(self) -> str | None:
         return self.progress.waiting_reason(self.waits())
+
+    def give_up(self) -> None:
+        """Wait no longer for a store that is away: what is in hand is then lost. From any thread."""
+        self._patience.end()
 
     def ring(self) -> None:
         """Look for work at once: some may have come."""
@@ -152,9 +158,13 @@ class Engine:
         Raises:
             BatcherError: if the store is lost or no model can be used.
         """
+        if stay:
+            self._patience.lasts_s = math.inf
         await self._in_thread(reclaim_lost, self._store, self._ledger)
         self._writer.start()
         keepers = [asyncio.create_task(self._keep_leases()), asyncio.create_task(self._watch(job_ids))]
+        for keeper in keepers:
+            keeper.add_done_callback(self._keeper_ended)
         try:
             ending = await self._pump(job_ids, tiers, stay=stay)
             if self._running:
@@ -173,8 +183,15 @@ class Engine:
                 keeper.cancel()
             for task in self._running:
                 task.cancel()
+            self.give_up()
             await asyncio.gather(*keepers, *self._running, return_exceptions=True)
             self._thread.shutdown(wait=True)
+
+    def _keeper_ended(self, keeper: asyncio.Task[None]) -> None:
+        """Without those who keep its leases a run must not go on."""
+        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+            self._fault = self._fault or error
+            self.stop()
 
     async def _pump(
         self, job_ids: Sequence[int] | None, tiers: Sequence[str] | None, *, stay: bool
@@ -196,7 +213,7 @@ class Engine:
             if isinstance(leased, Chunk):
                 self._start(leased, asked)
             elif not idle:
-                await self._wait_for_change(job_ids)
+                await self._wait_for_change(job_ids, POLL_S if stay else math.inf)
             elif not await (self._wait_for_room() if self._is_short else self._wait_until_ready(job_ids)):
                 if not stay:
                     return Ending.BUDGET if self._shortages else Ending.IDLE
@@ -218,6 +235,7 @@ class Engine:
         lease = HeldLease(chunk.lease_id, self._options.lease_s, len(chunk.items), asked)
         self._leases[lease.id] = lease
         self._items_at_work[chunk.lane.job.id] += len(chunk.items)
+        self.progress.log.leased(chunk)
         for item in chunk.items:
             runner = ItemRunner(chunk.lane, item, lease, self._services)
             task = asyncio.create_task(self._run_item(runner, lease, chunk.lane))
@@ -231,7 +249,7 @@ class Engine:
     async def _run_item(self, runner: ItemRunner, lease: HeldLease, lane: Lane) -> None:
         try:
             await runner.run()
-            self._count(runner)
+            self._count(runner, lane.tier)
         except LeaseLostError:
             # It may only have been late, and renewed since: then nobody else would take the item up again. If
             # another worker has it, the lease's number keeps this from touching it.
@@ -255,11 +273,12 @@ class Engine:
                 self._leases.pop(lease.id, None)
                 self._writer.close_lease(lease.id)
 
-    def _count(self, runner: ItemRunner) -> None:
+    def _count(self, runner: ItemRunner, tier: str) -> None:
         if runner.ended is ItemStatus.DONE:
             self.progress.done += 1
         elif runner.ended is ItemStatus.FAILED:
             self.progress.failed += 1
+            self.progress.log.item_failed(runner.job_id, runner.item_id, tier, runner.failure)
 
     async def _find_parts(self, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, Any]:
         known: dict[bytes, Any] = await self._in_thread(self._read_parts, lane, keys)
@@ -277,17 +296,15 @@ class Engine:
             outputs = read_outputs(connection, list(ids.values()))
         return {key: orjson.loads(outputs[result_id]) for key, result_id in ids.items()}
 
-    async def _wait_for_change(self, job_ids: Sequence[int] | None) -> None:
+    async def _wait_for_change(self, job_ids: Sequence[int] | None, at_most_s: float) -> None:
         """Until an item ends, a backed-off item may be tried, or others may have made room under a cap."""
         chance_at, now = await self._in_thread(self._next_chance, job_ids)
-        timeout = None if chance_at is None or chance_at <= now else chance_at - now
+        timeout = at_most_s if chance_at is None or chance_at <= now else min(at_most_s, chance_at - now)
         if self._is_short:
-            timeout = min(self._options.control_s, timeout or math.inf)
-        try:
-            async with asyncio.timeout(timeout):
+            timeout = min(self._options.control_s, timeout)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if timeout == math.inf else timeout):
                 await self._changed.wait()
-        except TimeoutError:
-            return
 
     async def _wait_for_room(self) -> bool:
         """Whether others may still make room under a cap; if so, give them a moment."""
@@ -324,6 +341,9 @@ class Engine:
                     lease.renewed(asked)
                 else:
                     lease.lost()
+            if self._patience.back_for_s() < self._options.lease_s:
+                # Nobody could renew while the store was away: others have to come back first.
+                continue
             if await self._in_thread(reclaim_lost, self._store, self._ledger):
                 self._changed.set()
 
@@ -351,4 +371,6 @@ class Engine:
                 task.cancel()
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._patience.keep, function, *arguments
+        )

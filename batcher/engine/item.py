@@ -53,11 +53,17 @@ class ItemRunner:
         self._services = services
         self._sender = Sender(lane, item, lease, services)
         self.ended: ItemStatus | None = None
+        self.failure: FailureClass | None = None
 
     @property
     def job_id(self) -> int:
         """Whose item it is."""
         return self._lane.job.id
+
+    @property
+    def item_id(self) -> int:
+        """Which item it is."""
+        return self._item.id
 
     @property
     def calls_in_flight(self) -> int:
@@ -77,6 +83,7 @@ class ItemRunner:
             change = self._after_failure(failed)
             self._services.writer.change(change)
             self.ended = change.status
+            self.failure = failed.failure
 
     async def _run(self) -> None:
         images = await self._services.read_images(self._item) if self._item.image_count else ()

@@ -83,6 +83,20 @@ class Lane:
         self._has_worked = True
 
 
+class NoLaneError(Exception):
+    """A lane has to be made first, which may take seconds.
+
+    Attributes:
+        job: whose.
+        tier: on which.
+    """
+
+    def __init__(self, job: Job, tier: str) -> None:
+        super().__init__(f"job {job.id} on {tier}")
+        self.job = job
+        self.tier = tier
+
+
 class LaneFactory:
     """Makes lanes and keeps them for the life of an engine.
 
@@ -121,6 +135,17 @@ class LaneFactory:
         known = self._lanes.get((job.id, tier))
         if known is None:
             known = self._lanes[job.id, tier] = self._make(job, tier)
+        return known
+
+    def made(self, job: Job, tier: str) -> Lane:
+        """``lane``, but quick.
+
+        Raises:
+            NoLaneError: if it has to be made first.
+        """
+        known = self._lanes.get((job.id, tier))
+        if known is None:
+            raise NoLaneError(job, tier)
         return known
 
     def forget(self, job_id: int) -> None:

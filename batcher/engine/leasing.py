@@ -24,7 +24,7 @@ from batcher.budget.ledger import (
 )
 from batcher.domain import Image, JobState
 from batcher.engine.booking import funding_of
-from batcher.engine.lane import Lane, LaneFactory
+from batcher.engine.lane import Lane, LaneFactory, NoLaneError
 from batcher.engine.shortages import Shortage, Shortages
 from batcher.errors import ConfigurationError
 from batcher.store.database import Store
@@ -109,6 +109,7 @@ class Leaser:
         self._worker = worker_name()
         self._jobs: dict[int, Job] = {}
         self._floors: dict[tuple[int, str], _Floor] = {}
+        self._impossible: set[tuple[int, str]] = set()
         self.blocked: dict[int, str] = {}
         self.unusable: set[int] = set()
         self.shortages = Shortages(store, ledger)
@@ -137,12 +138,34 @@ class Leaser:
         """
         for _ in range(_RACES):
             try:
-                with self._store.write() as connection:
-                    self._ledger.lock(connection)
-                    return self._lease(connection, limit, job_ids, tiers, thorough=thorough)
+                return self._lease_with_lanes(limit, job_ids, tiers, thorough=thorough)
             except IntegrityError:
                 continue
         return None
+
+    def _lease_with_lanes(
+        self, limit: int, job_ids: Sequence[int] | None, tiers: Sequence[str] | None, *, thorough: bool
+    ) -> Chunk | Shortage | None:
+        """Lease; lanes that turn out to be missing are made between two transactions.
+
+        It takes seconds the first time, and everybody would wait.
+        """
+        self._impossible.clear()
+        while True:
+            try:
+                with self._store.write() as connection:
+                    self._ledger.lock(connection)
+                    return self._lease(connection, limit, job_ids, tiers, thorough=thorough)
+            except NoLaneError as missing:
+                self._make_lane(missing.job, missing.tier)
+
+    def _make_lane(self, job: Job, tier: str) -> None:
+        try:
+            self._lanes.lane(job, tier)
+        except ConfigurationError as error:
+            self.blocked[job.id] = str(error)
+            self.unusable.add(job.id)
+            self._impossible.add((job.id, tier))
 
     def _lease(
         self,
@@ -210,12 +233,9 @@ class Leaser:
         return True
 
     def _usable_lane(self, job: Job, tier: str) -> Lane | None:
-        try:
-            lane = self._lanes.lane(job, tier)
-        except ConfigurationError as error:
-            self.blocked[job.id] = str(error)
-            self.unusable.add(job.id)
+        if (job.id, tier) in self._impossible:
             return None
+        lane = self._lanes.made(job, tier)
         if lane.stopped is not None:
             self.blocked[job.id] = lane.stopped
             return None

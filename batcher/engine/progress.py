@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from batcher.alerts.rates import Rates
+from batcher.engine.log import EngineLog
 from batcher.engine.writer import Mark
 from batcher.store.attempts import Settlement
 
@@ -24,6 +25,7 @@ class Progress:
         outcomes: settled calls by outcome.
         rates: how many answers of each model fit and how many calls fail, for alerts.
         last_wait: why the item waits that waits longest, and until when on the loop's clock.
+        log: where failures are told.
     """
 
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
@@ -37,6 +39,7 @@ class Progress:
     outcomes: Counter[str] = field(default_factory=Counter)
     rates: Rates = field(default_factory=Rates)
     last_wait: tuple[str, float] | None = None
+    log: EngineLog = field(default_factory=EngineLog)
 
     def counters(self) -> Counter[str]:
         """What only ever grows, by name; calls that ended as ``outcome:`` and how."""
@@ -58,6 +61,7 @@ class Progress:
         self.output_tokens += settlement.usage.output_tokens
         self.cost_nusd += settlement.cost_nusd
         self.rates.record(mark.job_id, mark.model, mark.purpose, settlement.outcome)
+        self.log.call_ended(mark, settlement)
 
     def item_waits(self, reason: str, seconds: float) -> None:
         """An item waits before it is tried again."""

@@ -20,7 +20,16 @@ from batcher.engine.leasing import reclaim_lost
 from batcher.errors import UsageError
 from batcher.planning.order import Order, corpus_key
 from batcher.store.database import Store
-from batcher.store.jobs import Job, NewJob, create_job, find_unfinished, get_job, set_state, wake_pending
+from batcher.store.jobs import (
+    Job,
+    NewJob,
+    create_job,
+    find_unfinished,
+    get_job,
+    set_pause_reason,
+    set_state,
+    wake_pending,
+)
 from batcher.store.leases import active_workers
 from batcher.store.turns import set_priority
 from batcher.tasks.golden import Golden, load_golden
@@ -71,6 +80,7 @@ def submit(
     max_file_bytes: int,
     key: bytes | None = None,
     shared: bool = False,
+    hold: str | None = None,
     stdin: BinaryIO | None = None,
     on_take_up: Callable[[Job], None] = lambda _: None,
     on_progress: Callable[[Intake], None] = lambda _: None,
@@ -84,6 +94,8 @@ def submit(
         max_file_bytes: larger files are rejected.
         key: the order's ``corpus_key``, if the caller knows it already.
         shared: workers do the work: they may be at this job already.
+        hold: keep the job paused with this reason, so that no worker starts before the caller sets it running;
+            a job that is under way already is left so.
         stdin: what ``-`` reads.
         on_take_up: told of the unfinished job that is taken up, before its corpus is read.
         on_progress: told of each batch.
@@ -94,7 +106,7 @@ def submit(
     key = key or corpus_key(order)
     known = _unfinished(store, key)
     if known is not None:
-        job = _take_up_again(store, ledger, order, known, shared=shared)
+        job = _take_up_again(store, ledger, order, known, shared=shared, hold=hold)
         on_take_up(known)
         intake = finish_ingestion(
             store, job, order.image_tier, max_file_bytes=max_file_bytes, golden=order.golden,
@@ -106,7 +118,7 @@ def submit(
         read_corpus(order.request.paths, sources.options(max_file_bytes), stdin)
     ) as corpus:
         entries = _not_empty(corpus, order.request.paths)
-        job = _create(store, ledger, order, key, sources)
+        job = _create(store, ledger, order, key, sources, hold)
         intake = ingest(
             store,
             job,
@@ -131,11 +143,16 @@ def _unfinished(store: Store, key: bytes) -> Job | None:
         return find_unfinished(connection, key)
 
 
-def _take_up_again(store: Store, ledger: Ledger, order: Order, known: Job, *, shared: bool) -> Job:
+def _take_up_again(
+    store: Store, ledger: Ledger, order: Order, known: Job, *, shared: bool, hold: str | None = None
+) -> Job:
     """The unfinished job of a request, with what the request asks for anew."""
-    job = take_up(store, ledger, known.id, JobState.INGESTING, shared=shared)
+    held = hold is not None and known.state is JobState.PAUSED
+    job = take_up(store, ledger, known.id, JobState.PAUSED if held else JobState.INGESTING, shared=shared)
     request = order.request
     with store.write() as connection:
+        if held and hold is not None:
+            set_pause_reason(connection, job.id, hold)
         if request.max_cost_nusd is not None:
             ledger.set_job_cap(connection, job.id, request.max_cost_nusd)
         if request.priority is not None:
@@ -226,7 +243,9 @@ def _not_empty(
     return chain([first], corpus)
 
 
-def _create(store: Store, ledger: Ledger, order: Order, key: bytes, sources: Sources) -> Job:
+def _create(
+    store: Store, ledger: Ledger, order: Order, key: bytes, sources: Sources, hold: str | None = None
+) -> Job:
     request = order.request
     new = NewJob(
         corpus_key=key,
@@ -246,6 +265,8 @@ def _create(store: Store, ledger: Ledger, order: Order, key: bytes, sources: Sou
         ledger.open_job(connection, job.id, request.max_cost_nusd)
         if request.priority is not None:
             set_priority(connection, job.id, request.priority)
+        if hold is not None:
+            set_state(connection, job.id, JobState.PAUSED, store.now(connection), reason=hold)
         return job
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from batcher.alerts.book import raise_alert
 from batcher.budget.ledger import Account, Balance, Funding, Ledger, Movement, Movements, accounts_of
 from batcher.domain import Prices, Purpose
 from batcher.engine.booking import funding_of, funding_of_call, movement_of, overrun_alert
-from batcher.errors import DependencyError
+from batcher.engine.patience import OF_A_FILE_S, Patience
 from batcher.store.attempts import (
     ItemChange,
     NewAttempt,
@@ -33,13 +34,9 @@ from batcher.store.attempts import (
     settle_attempts,
 )
 from batcher.store.database import Store
-from batcher.store.leases import HeldMoney, draw, held_leases
+from batcher.store.leases import HeldMoney, draw, find_attempts, held_leases
 
 _log = logging.getLogger("batcher.ledger")
-
-COMMIT_TRIES = 5
-"""How often a group commit is tried while the database cannot be reached, with pauses of 0.2 s to 3.2 s."""
-
 
 GROUP_INTERVAL_S = 0.02
 """Least time between the starts of two group commits of a busy process: a commit costs as much CPU as several
@@ -127,8 +124,11 @@ class Writer:
     in reserve may still make room for it: without it, what its item has cost so far was for nothing.
     """
 
-    def __init__(self, store: Store, ledger: Ledger, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, store: Store, ledger: Ledger, thread: ThreadPoolExecutor, patience: Patience | None = None
+    ) -> None:
         self._store = store
+        self._patience = patience or Patience(OF_A_FILE_S)
         self._ledger = ledger
         self._thread = thread
         self._group = _Group()
@@ -254,19 +254,19 @@ class Writer:
         return True
 
     def _commit_patiently(self, group: _Group) -> list[Exception | None]:
-        import time
+        tries = itertools.count()
 
-        for tried in range(COMMIT_TRIES):
-            try:
-                with self._store.write() as connection:
-                    return self._commit(connection, group)
-            except DependencyError:
-                if tried == COMMIT_TRIES - 1:
-                    raise
-                time.sleep(0.2 * 2**tried)
-        raise AssertionError
+        def commit() -> list[Exception | None]:
+            is_repeated = next(tries) > 0
+            with self._store.write() as connection:
+                return self._commit(connection, group, is_repeated=is_repeated)
 
-    def _commit(self, connection: Connection, group: _Group) -> list[Exception | None]:
+        return self._patience.keep(commit)
+
+    def _commit(
+        self, connection: Connection, group: _Group, *, is_repeated: bool = False
+    ) -> list[Exception | None]:
+        """Write a group. One that was tried may be there: a connection can be lost after the commit."""
         self._ledger.lock(connection)
         now = self._store.now(connection)
         movements = Movements()
@@ -283,7 +283,9 @@ class Writer:
             for unused in close_leases(connection, group.closings):
                 movements.add(funding_of(unused), Movement(-unused.reserved_nusd, 0))
         self._ledger.move(connection, movements)
-        return self._mark(connection, [asked.mark for asked in group.marks], now)
+        marks = [asked.mark for asked in group.marks]
+        standing = find_attempts(connection, [mark.attempt_id for mark in marks]) if is_repeated else set()
+        return self._mark(connection, marks, standing, now)
 
     def _tell_of_overruns(self, connection: Connection, settled: Sequence[Settled], now: float) -> None:
         """Raise an alert for calls that cost more than was reserved: what was said to be impossible."""
@@ -292,7 +294,9 @@ class Writer:
                 _log.error("%s. %s", alert.title, alert.body)
                 raise_alert(connection, alert, self._ledger.today(connection), now)
 
-    def _mark(self, connection: Connection, marks: Sequence[Mark], now: float) -> list[Exception | None]:
+    def _mark(
+        self, connection: Connection, marks: Sequence[Mark], standing: Collection[int], now: float
+    ) -> list[Exception | None]:
         if not marks:
             return []
         today = self._ledger.today(connection)
@@ -302,6 +306,10 @@ class Writer:
         verdicts: list[Exception | None] = []
         admitted: list[NewAttempt] = []
         for mark in marks:
+            if mark.attempt_id in standing:
+                # Whether its lease is still held, the fence of the call itself looks at again.
+                verdicts.append(None)
+                continue
             lease = leases.get(mark.lease_id)
             if lease is None:
                 verdicts.append(LeaseLostError())

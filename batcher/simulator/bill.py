@@ -78,11 +78,18 @@ _FILED: Final = tuple(one.name for one in fields(BillLine) if one.name != "sent"
 """What a bill file tells: everything but what is not known yet when it is written."""
 
 
+def _last_number(path: Path) -> int:
+    """The highest number in a bill file; 0 if there is none."""
+    with path.open("rb") as lines:
+        return max((int(orjson.loads(line)["number"]) for line in lines), default=0)
+
+
 class Bill:
     """Every request received, in order of arrival.
 
     Args:
-        path: a file to append every answered request to, or None.
+        path: a file to append every answered request to, or None. Numbers go on after those in it, so that a
+            vendor that is started again gives no request id twice.
         kept: how many requests stay in memory.
 
     Raises:
@@ -99,8 +106,11 @@ class Bill:
         if path is not None:
             try:
                 self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+                self._last_number = _last_number(path)
             except OSError as error:
                 raise UsageError(f"Cannot write the bill to {path}: {error.strerror}") from error
+            except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+                raise UsageError(f"{path} is no bill: give another file, or move it away") from error
         self._start()
 
     def _start(self) -> None:

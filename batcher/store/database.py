@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, mak
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
-from batcher.errors import ConfigurationError, DependencyError
+from batcher.errors import ConfigurationError, DependencyError, StoreAwayError
 
 BUSY_TIMEOUT_S = 60.0
 """How long a SQLite writer waits for its turn; a turn is one group commit, milliseconds."""
@@ -23,8 +23,14 @@ PRIVATE_FOLDER: Final = 0o700
 PRIVATE_FILE: Final = 0o600
 """Answers are about documents that other users of the machine may not read."""
 
+TURN_S: Final = 10.0
+
 _SQLITE_NOW = text("SELECT (julianday('now') - 2440587.5) * 86400.0")
 _POSTGRESQL_NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8")
+
+_TAKE_TURN = text(
+    "SELECT set_config('idle_in_transaction_session_timeout', :idle, true), pg_advisory_xact_lock(:key)"
+)
 
 
 class Store:
@@ -35,6 +41,7 @@ class Store:
         clock: seconds since the epoch in place of the database's clock, for tests and rehearsals.
         read_only: the database refuses every write.
         home: folders for a SQLite file are made in it or below it, and nowhere else.
+        turn_s: how long whoever has the turn (``take_turn``) may stand still, seconds.
     """
 
     def __init__(
@@ -44,7 +51,9 @@ class Store:
         clock: Callable[[], float] | None = None,
         read_only: bool = False,
         home: Path | None = None,
+        turn_s: float = TURN_S,
     ) -> None:
+        self._turn = {"idle": f"{max(1, int(turn_s * 1000))}ms"}
         self.engine = _make_engine(url, read_only=read_only, home=home)
         self.dialect = self.engine.dialect.name
         self._clock = clock
@@ -76,6 +85,15 @@ class Store:
             session.detach()
             yield session
 
+    def take_turn(self, connection: Connection, key: int) -> None:
+        """Wait for the turn that a write transaction has until it ends; nothing to do on SQLite.
+
+        A process that stops in its turn (its machine sleeps, say) would stop all others: the server ends its
+        transaction when it has asked for nothing for ``turn_s``.
+        """
+        if not self.is_sqlite:
+            connection.execute(_TAKE_TURN, self._turn | {"key": key})
+
     def now(self, connection: Connection) -> float:
         """The database's clock, Unix seconds."""
         if self._clock is not None:
@@ -96,7 +114,19 @@ class Store:
             damaged = type(error.orig) is sqlite3.DatabaseError
             if not (damaged or isinstance(error, OperationalError) or error.connection_invalidated):
                 raise
-            raise DependencyError(describe_trouble(str(error.orig), self.engine.url, damaged)) from error
+            trouble = describe_trouble(str(error.orig), self.engine.url, damaged)
+            raise (DependencyError if damaged else StoreAwayError)(trouble) from error
+
+
+_LINK: Final = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Seconds (the last one milliseconds) after which a server that says nothing, because its machine is gone, is
+held to be lost. What the URL says counts more."""
 
 
 def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
@@ -117,7 +147,11 @@ def _make_engine(url: str, *, read_only: bool, home: Path | None) -> Engine:
             raise ConfigurationError(
                 f"The store cannot be {parsed.get_backend_name()}. Use sqlite:///PATH or postgresql://..."
             )
-        options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
+        options: dict[str, int | str] = {**_LINK}
+        for name in parsed.query:
+            options.pop(name, None)
+        if read_only:
+            options["options"] = "-c default_transaction_read_only=on"
         return create_engine(parsed, pool_pre_ping=True, hide_parameters=True, connect_args=options)
     except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigurationError(

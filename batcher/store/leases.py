@@ -273,6 +273,11 @@ def held_leases(connection: Connection, lease_ids: Sequence[int], now: float) ->
     return {row.id: held_money(row) for row in rows}
 
 
+def find_attempts(connection: Connection, attempt_ids: Sequence[int]) -> set[int]:
+    """Those of these attempts that are there."""
+    return set(connection.execute(select(attempts.c.id).where(attempts.c.id.in_(attempt_ids))).scalars())
+
+
 def draw(connection: Connection, amounts_nusd: Mapping[int, int]) -> None:
     """Move parts of leases' reservations to attempts that are being marked."""
     if amounts_nusd:

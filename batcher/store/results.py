@@ -62,7 +62,7 @@ def count_models(connection: Connection, job_id: int) -> dict[tuple[str, str], i
         .where(items.c.job_id == job_id, items.c.reused.is_(False))
         .group_by(attempts.c.tier, attempts.c.model)
     )
-    return {(tier, model): count for tier, model, count in connection.execute(query).tuples()}
+    return {(tier, model): count for tier, model, count in connection.execute(query)}
 
 
 def iter_item_results(

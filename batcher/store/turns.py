@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from math import floor
+from typing import Final
 
 from sqlalchemy import Connection, func, select, update
 
 from batcher.domain import ItemStatus, JobState, LeaseState
 from batcher.store.tables import items, jobs, leases
+
+_LATEST_LEASES: Final = 64
+"""So far back it is counted who was served: longer, and a job that comes new would keep the others waiting."""
 
 
 def workable_job_ids(connection: Connection, only: Sequence[int] | None = None) -> list[int]:
@@ -26,24 +32,34 @@ def workable_job_ids(connection: Connection, only: Sequence[int] | None = None) 
 
 
 def in_turn(connection: Connection, job_ids: Sequence[int]) -> list[int]:
-    """These jobs, the one first that holds the fewest leases for its share; of equals the oldest.
+    """These jobs, the one first that holds the fewest leases for its share; of equals the one served least.
 
     A job's share is 1 and its priority; below 0 it is a fraction. So two jobs divide a tier evenly, and a
-    small job behind a large one starts with the next lease.
+    small job behind a large one starts with the next lease. Where there are fewer leases at a time than
+    shares, what was leased last decides.
     """
     if len(job_ids) < 2:
         return list(job_ids)
-    held = {
-        row.job_id: int(row.held)
-        for row in connection.execute(
-            select(leases.c.job_id, func.count().label("held"))
-            .where(leases.c.state == LeaseState.ACTIVE.value)
-            .group_by(leases.c.job_id)
-        )
-    }
+    active = (
+        select(leases.c.job_id, func.count().label("held"))
+        .where(leases.c.state == LeaseState.ACTIVE.value)
+        .group_by(leases.c.job_id)
+    )
+    latest = select(leases.c.job_id).order_by(leases.c.id.desc()).limit(_LATEST_LEASES)
+    held = Counter({row.job_id: int(row.held) for row in connection.execute(active)})
+    served = list(connection.execute(latest).scalars())
+    count, last = Counter(served), {job_id: -n for n, job_id in reversed(list(enumerate(served)))}
     priorities = connection.execute(select(jobs.c.id, jobs.c.priority).where(jobs.c.id.in_(job_ids)))
     shares = {row.id: _share(row.priority) for row in priorities}
-    return sorted(job_ids, key=lambda job_id: (held.get(job_id, 0) / shares[job_id], -shares[job_id], job_id))
+    per_share = (sum(held[job_id] for job_id in job_ids) + 1) / sum(shares.values())
+
+    def turn(job_id: int) -> tuple[int, float, int, int]:
+        share = shares[job_id]
+        # In whole leases, so that a small share is not always the one that is rounded away.
+        beyond_share = floor(round(held[job_id] - share * per_share, 6))
+        return beyond_share, count[job_id] / share, last.get(job_id, -_LATEST_LEASES), job_id
+
+    return sorted(job_ids, key=turn)
 
 
 def ready_tiers(connection: Connection, job_ids: Sequence[int], now: float) -> list[str]:

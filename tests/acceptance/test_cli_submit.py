@@ -250,3 +250,27 @@ def test_a_home_that_cannot_be_written_is_told_plainly(cli: Cli) -> None:
     outcome = cli("submit", "docs", "--task", "./cards", "--tier", "local", "--yes", code=3)
     assert "Weights cannot be kept in" in outcome.err
     assert "inside batcher" not in outcome.err
+
+
+def test_the_report_says_how_much_a_model_did_that_stood_in(cli: Cli, vendor_server: VendorServer) -> None:
+    config = cli.home / "batcher.toml"
+    config.write_text(config.read_text().replace('["gpt-4o-mini"]', '["gpt-4o-mini", "gpt-4o"]'))
+    vendor_server.add_fault(status=401, skip=5, times=None, model="gpt-4o-mini-2024-07-18")
+    cli.documents(20)
+    report = cli("submit", "docs", "--task", "./cards").out
+    found = cli("status", "--json").json
+    assert found["models"] == {"gpt-4o": 15, "gpt-4o-mini": 5}
+    assert found["stood_in"] == {"gpt-4o": 15}
+    for shown in (report, cli("status").out):
+        assert "  models    gpt-4o 15 (stood in), gpt-4o-mini 5\n" in shown
+
+    again = cli("submit", "docs", "--task", "./cards")
+    assert "  models " not in again.out
+    found = cli("status", "--json").json
+    assert (found["reused"], found["models"], found["stood_in"]) == (20, {}, {})
+
+
+def test_a_model_that_was_asked_for_by_name_stands_in_for_nobody(cli: Cli) -> None:
+    cli.documents(3)
+    outcome = cli("submit", "docs", "--task", "./cards", "--model", "gpt-4o", "--json").json
+    assert (outcome["models"], outcome["stood_in"]) == ({"gpt-4o": 3}, {})

@@ -9,12 +9,9 @@ what the model says, and what the stored attempts and leases add up to.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,20 +26,18 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete, select, update
 
-from batcher.budget.ledger import DEFAULT_DAILY_CAP_NUSD, Account, Funding, Ledger, accounts_of
-from batcher.domain import AttemptState, ItemStatus, Purpose
+from batcher.budget.ledger import Account, Funding, Ledger, accounts_of
+from batcher.domain import AttemptState, Purpose
 from batcher.engine.lane import LaneFactory
 from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
 from batcher.engine.shortages import Shortage
 from batcher.engine.writer import BudgetExhaustedError, LeaseLostError, Mark, Writer, _Asked, _Group
 from batcher.runtime import Runtime
-from batcher.store.attempts import SEQUENCE_BITS, ItemChange, Settlement
+from batcher.store.attempts import SEQUENCE_BITS, Settlement
 from batcher.store.database import Store
 from batcher.store.leases import QueuedItem
 from batcher.store.tables import (
-    attempts,
     caps,
-    documents,
     items,
     leases,
     ledger_accounts,
@@ -50,7 +45,16 @@ from batcher.store.tables import (
     metadata,
 )
 from tests.contract.conftest import Clock
-from tests.support.runs import MODEL, make_job, make_runtime
+from tests.support.ledger_model import (
+    Books,
+    Call,
+    Lent,
+    given_back,
+    pending_items,
+    sums_of_rows,
+    two_vendors,
+)
+from tests.support.runs import make_job
 
 NOWHERE = "http://127.0.0.1:9"
 ZONES = ("UTC", "Asia/Tokyo", "America/Los_Angeles", "Pacific/Kiritimati")
@@ -61,60 +65,6 @@ PERCENT = st.one_of(st.integers(1, 100), st.integers(1, 1_000))
 MARKS = st.lists(st.tuples(PICK, st.integers(0, 5), st.booleans(), PERCENT), min_size=1, max_size=6)
 SETTLED = st.lists(st.tuples(PICK, st.integers(0, 100), st.booleans()), min_size=1, max_size=4)
 LEASE_S = 40 * 3600.0
-
-
-@dataclass
-class Call:
-    """An attempt as the model sees it."""
-
-    funding: Funding
-    reserved: int
-    spent: int = 0
-    state: AttemptState = AttemptState.SENDING
-
-
-@dataclass
-class Lent:
-    """A lease as the model sees it."""
-
-    funding: Funding
-    items: tuple[QueuedItem, ...]
-    left: int
-    expires_at: float
-    is_active: bool = True
-    sequence: int = 0
-
-
-@dataclass
-class Books:
-    """Sums and caps, kept by nothing but addition."""
-
-    caps: dict[str, int | None] = field(default_factory=dict)
-    cap_of: dict[Account, int | None] = field(default_factory=dict)
-    reserved: dict[Account, int] = field(default_factory=lambda: defaultdict(int))
-    spent: dict[Account, int] = field(default_factory=lambda: defaultdict(int))
-
-    def cap(self, account: Account) -> int | None:
-        """The cap in force on an account, also on one that nothing stood under yet."""
-        if account in self.cap_of:
-            return self.cap_of[account]
-        return self.caps.get(account.scope, DEFAULT_DAILY_CAP_NUSD if account.scope == "day" else None)
-
-    def admits(self, account: Account, amount: int) -> bool:
-        cap = self.cap(account)
-        taken = self.reserved[account] + self.spent[account]
-        return amount == 0 or cap is None or taken + amount <= cap
-
-    def reserve(self, account: Account, amount: int) -> None:
-        """Put an admitted reservation on an account: over its cap it must never have been."""
-        assert self.admits(account, amount), f"{amount} was admitted on {account} over its cap"
-        self.cap_of.setdefault(account, self.cap(account))
-        self.reserved[account] += amount
-
-    def move(self, funding: Funding, reserved: int, spent: int) -> None:
-        for account in accounts_of(funding):
-            self.reserved[account] += reserved
-            self.spent[account] += spent
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -214,7 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def lease(self, limit: int, which: tuple[int, ...]) -> None:
         outcome = self.leaser.lease(limit, [self.jobs[number] for number in which], None)
         if outcome is None:
-            assert self._pending([self.jobs[number] for number in which]) == []
+            assert pending_items(self.store, [self.jobs[number] for number in which]) == []
             return
         day = self._today()
         if isinstance(outcome, Chunk):
@@ -331,22 +281,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def _close(self, group: _Group, lease_id: int) -> None:
         lent = self.lent[lease_id]
         group.closings.append(lease_id)
-        group.changes += [self._given_back(item, lease_id) for item in lent.items]
+        group.changes += [given_back(item, lease_id) for item in lent.items]
         if lent.is_active:
             self.books.move(lent.funding, -lent.left, 0)
             lent.is_active, lent.left = False, 0
-
-    def _given_back(self, item: QueuedItem, lease_id: int) -> ItemChange:
-        return ItemChange(
-            item_id=item.id,
-            job_id=item.job_id,
-            lease_id=lease_id,
-            result_key=item.result_key,
-            accepts_key=item.accepts_key,
-            refresh_key=0,
-            status=ItemStatus.PENDING,
-            tier=item.tier,
-        )
 
     def _check_mark(
         self, mark: Mark, verdict: Exception | None, day: str, lent_elsewhere: list[tuple[Account, int]]
@@ -383,24 +321,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def _check_shortage(self, shortage: Shortage, day: str) -> None:
         """Nothing that is pending there would have fitted."""
         accounts = accounts_of(self._funding(shortage.job_id, shortage.tier, day))
-        waiting = self._pending([shortage.job_id], shortage.tier)
+        waiting = pending_items(self.store, [shortage.job_id], shortage.tier)
         costs = {item: self._cost(shortage.job_id, shortage.tier, item) for item in waiting}
         assert shortage.needed_nusd == min(costs.values())
         assert not all(self.books.admits(account, shortage.needed_nusd) for account in accounts)
         blocking = [account for account in accounts if not self.books.admits(account, shortage.needed_nusd)]
         assert [balance.account for balance in shortage.blocking] == blocking
-
-    def _pending(self, job_ids: list[int], tier: str | None = None) -> list[tuple[int, int]]:
-        """Size and id of pending items."""
-        query = (
-            select(documents.c.text_bytes, items.c.id)
-            .join(documents, documents.c.hash == items.c.document_hash)
-            .where(items.c.job_id.in_(job_ids), items.c.status == ItemStatus.PENDING.value)
-        )
-        if tier is not None:
-            query = query.where(items.c.tier == tier)
-        with self.store.read() as connection:
-            return [(row.text_bytes, row.id) for row in connection.execute(query)]
 
     def _cost(self, job_id: int, tier: str, item: tuple[int, int]) -> int:
         lane = self.lanes.lane(self._job(job_id), tier)
@@ -424,17 +350,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def accounts_are_what_attempts_and_leases_add_up_to(self) -> None:
-        reserved: dict[Account, int] = defaultdict(int)
-        spent: dict[Account, int] = defaultdict(int)
         with self.store.read() as connection:
-            for row in connection.execute(select(attempts)):
-                for account in accounts_of(self._funding(row.job_id, row.tier, row.day, row.provider)):
-                    reserved[account] += row.reserved_nusd * (row.state == AttemptState.SENDING.value)
-                    spent[account] += row.cost_nusd
-            for row in connection.execute(select(leases)):
-                assert row.reserved_nusd >= 0
-                for account in accounts_of(self._funding(row.job_id, row.tier, row.day, row.provider)):
-                    reserved[account] += row.reserved_nusd
+            reserved, spent = sums_of_rows(connection)
             stored = connection.execute(select(ledger_accounts)).all()
         for row in stored:
             account = Account(row.scope, row.period)
@@ -452,20 +369,7 @@ _LOOP = asyncio.new_event_loop()
 
 @pytest.fixture
 def machine(tmp_path: Path, store: Store, clock: Clock) -> Iterator[type[LedgerMachine]]:
-    vendor = SimpleNamespace(openai_url=NOWHERE, anthropic_url=NOWHERE, together_url=NOWHERE)
-    runtime = make_runtime(tmp_path / "home", vendor)
-    runtime.__dict__["store"] = store
-    known = runtime.catalog.models[MODEL]
-    dear = replace(known.prices, input_nusd=4 * known.prices.input_nusd)
-    for name, provider, prices in (
-        ("at-openai", "openai", known.prices),
-        ("at-together", "together", dear),
-        ("dear-at-together", "together", dear),
-        ("dear-at-openai", "openai", known.prices),
-    ):
-        runtime.catalog.models[name] = replace(known, name=name, id=name, provider=provider, prices=prices)
-    tiers = {"economy": ("at-openai", "at-together"), "premium": ("dear-at-together", "dear-at-openai")}
-    runtime.catalog.tiers.update(tiers)
+    runtime = two_vendors(tmp_path / "home", store)
     given_lanes = LaneFactory(
         runtime.catalog, runtime.provider, runtime.account, runtime.is_usable, lambda _: None, timeout_s=5
     )
@@ -485,7 +389,7 @@ def test_no_interleaving_passes_a_cap_or_loses_a_nano_dollar(machine: type[Ledge
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40,
+            max_examples=30,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

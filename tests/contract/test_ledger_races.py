@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import select, text
 
 from batcher.budget.ledger import Account, Funding, Ledger, Movement, Movements, accounts_of
-from batcher.domain import AttemptState, ItemStatus, JobState, Purpose
+from batcher.domain import AttemptState, JobState, Purpose
 from batcher.engine.lane import LaneFactory
 from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
 from batcher.engine.writer import Mark, Writer, _Asked, _Group
 from batcher.runtime import Runtime
-from batcher.store.attempts import SEQUENCE_BITS, ItemChange, Settlement
+from batcher.store.attempts import SEQUENCE_BITS, Settlement
 from batcher.store.database import Store
 from batcher.store.jobs import list_job_ids
-from batcher.store.tables import attempts, leases, ledger_accounts
-from tests.support.runs import MODEL, make_job, make_runtime
+from batcher.store.tables import ledger_accounts
+from tests.support.ledger_model import given_back, sums_of_rows, two_vendors
+from tests.support.runs import make_job
 
 WORKERS, ROUNDS = 6, 12
 FUNDING = Funding(3, "verdict", "economy", "openai", "2026-11-20")
 CAP_NUSD = 6_000_000
-NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
@@ -126,16 +123,7 @@ def _lock(store: Store, ledger: Ledger) -> None:
 
 @pytest.fixture
 def runtime(tmp_path: Path, store: Store) -> Runtime:
-    vendor = SimpleNamespace(openai_url=NOWHERE, anthropic_url=NOWHERE, together_url=NOWHERE)
-    runtime = make_runtime(tmp_path / "home", vendor)
-    runtime.__dict__["store"] = store
-    known = runtime.catalog.models[MODEL]
-    for name, provider in (("at-openai", "openai"), ("at-together", "together")):
-        runtime.catalog.models[name] = replace(known, name=name, id=name, provider=provider)
-    runtime.catalog.tiers.update(
-        {"economy": ("at-openai", "at-together"), "premium": ("at-together", "at-openai")}
-    )
-    return runtime
+    return two_vendors(tmp_path / "home", store)
 
 
 def test_workers_that_touch_the_same_accounts_in_any_order_never_lock_each_other_out(
@@ -151,16 +139,8 @@ def test_workers_that_touch_the_same_accounts_in_any_order_never_lock_each_other
     with ThreadPoolExecutor(WORKERS) as pool:
         workers = [pool.submit(_work, runtime, store_url, seed) for seed in range(WORKERS)]
         assert sum(worker.result(timeout=120) for worker in workers) > 0
-    reserved: dict[Account, int] = defaultdict(int)
-    spent: dict[Account, int] = defaultdict(int)
     with store.read() as connection:
-        for row in connection.execute(select(attempts)):
-            for account in accounts_of(Funding(row.job_id, "verdict", row.tier, row.provider, row.day)):
-                reserved[account] += row.reserved_nusd * (row.state == AttemptState.SENDING.value)
-                spent[account] += row.cost_nusd
-        for row in connection.execute(select(leases)):
-            for account in accounts_of(Funding(row.job_id, "verdict", row.tier, row.provider, row.day)):
-                reserved[account] += row.reserved_nusd
+        reserved, spent = sums_of_rows(connection)
     for account, (cap_nusd, reserved_nusd, spent_nusd) in standing(store).items():
         assert (reserved_nusd, spent_nusd) == (reserved[account], spent[account]), account
         assert cap_nusd is None or reserved_nusd + spent_nusd <= cap_nusd
@@ -197,7 +177,7 @@ def _work(runtime: Runtime, url: str, seed: int) -> int:
                 continue  # killed with its calls on the wire
             settlements = [_settlement(mark, draw) for mark in sent]
             _commit(store, writer, _Group(settlements=settlements))
-            changes = [_given_back(chunk, number) for number in range(len(chunk.items))]
+            changes = [given_back(item, chunk.lease_id) for item in chunk.items]
             _commit(store, writer, _Group(changes=changes, closings=[chunk.lease_id]))
             reclaim_lost(store, ledger)
     loop.close()
@@ -237,17 +217,3 @@ def _settlement(mark: Mark, draw: random.Random) -> Settlement:
     if draw.random() < 0.2:
         return Settlement(mark.attempt_id, AttemptState.UNKNOWN, mark.reserved_nusd, "unknown_outcome")
     return Settlement(mark.attempt_id, AttemptState.SETTLED, draw.randint(0, mark.reserved_nusd), "ok")
-
-
-def _given_back(chunk: Chunk, number: int) -> ItemChange:
-    item = chunk.items[number]
-    return ItemChange(
-        item_id=item.id,
-        job_id=item.job_id,
-        lease_id=chunk.lease_id,
-        result_key=item.result_key,
-        accepts_key=item.accepts_key,
-        refresh_key=0,
-        status=ItemStatus.PENDING,
-        tier=item.tier,
-    )

@@ -17,8 +17,10 @@ from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
 from batcher.engine.writer import Mark
 from batcher.runtime import Runtime
 from batcher.store.jobs import set_state
+from batcher.store.results import count_models
 from batcher.store.tables import leases
 from tests.support.runs import (
+    MODEL,
     bill_nusd,
     item_statuses,
     job_of,
@@ -57,6 +59,16 @@ def test_a_run_with_duplicates_and_a_second_job(runtime: Runtime, vendor_server:
     assert len(vendor_server.bill) == 40
     assert spent(runtime) == bill_nusd(vendor_server)
     assert reserved(runtime) == 0
+
+
+def test_who_answered_is_counted_and_answers_taken_over_are_not(runtime: Runtime) -> None:
+    first = make_job(runtime, {**TEXTS, "copy": TEXTS["doc-0"]})
+    run(runtime, first.id)
+    second = make_job(runtime, {**TEXTS, "new": "A text that nobody asked about."})
+    run(runtime, second.id)
+    with runtime.store.read() as connection:
+        assert count_models(connection, first.id) == {("economy", MODEL): 40}
+        assert count_models(connection, second.id) == {("economy", MODEL): 1}
 
 
 def test_two_engines_at_once_pay_for_each_document_once(

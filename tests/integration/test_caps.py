@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +17,13 @@ from sqlalchemy import select, update
 from batcher.alerts.book import Rule
 from batcher.domain import JobState
 from batcher.engine.control import Ending
-from batcher.engine.lane import Lane, LaneFactory
-from batcher.engine.leasing import Chunk, Leaser
 from batcher.limits.breaker import CircuitBreaker
 from batcher.runtime import Runtime
-from batcher.store.jobs import get_job
-from batcher.store.leases import smallest_items
-from batcher.store.tables import alerts, items, jobs
+from batcher.store.tables import alerts, jobs
 from batcher.tasks import Task
 from batcher.tasks.scorers import exact
+from tests.support.capped_runs import cap, capped_runtime, put_on, reservation_nusd
 from tests.support.runs import (
-    MODEL,
-    TASK,
     balances,
     bill_nusd,
     item_statuses,
@@ -52,48 +44,7 @@ MANY = {f"d{number}": f"text number {number}" for number in range(40)}
 
 @pytest.fixture
 def runtime(tmp_path: Path, vendor_server: VendorServer) -> Runtime:
-    runtime = make_runtime(tmp_path / "home", vendor_server, concurrency=8, chunk_items=8)
-    known = runtime.catalog.models[MODEL]
-    limits = replace(known.limits, rpm=None, tpm=None)
-    for name, provider in (("at-openai", "openai"), ("at-together", "together")):
-        model = replace(known, name=name, id=name, provider=provider, limits=limits)
-        runtime.catalog.models[name] = model
-    runtime.catalog.tiers.update({"economy": ("at-openai",), "premium": ("at-together",)})
-    return runtime
-
-
-def cap(runtime: Runtime, scope: str, cap_nusd: int | None) -> None:
-    with runtime.store.write() as connection:
-        runtime.ledger.lock(connection)
-        runtime.ledger.set_cap(connection, scope, cap_nusd)
-
-
-def put_on(runtime: Runtime, tier: str, *sources: str) -> None:
-    with runtime.store.write() as connection:
-        connection.execute(update(items).where(items.c.source.in_(sources)).values(tier=tier))
-
-
-def lanes(runtime: Runtime) -> LaneFactory:
-    return LaneFactory(
-        runtime.catalog, runtime.provider, runtime.account, runtime.is_usable, runtime.find_task, timeout_s=5
-    )
-
-
-def cheapest_nusd(runtime: Runtime, lane: Lane) -> int:
-    """The least that could be reserved for what is pending on a lane."""
-    with runtime.store.write() as connection:
-        found = smallest_items(connection, lane.job.id, lane.tier, 1e12)
-    return min(lane.first.item_reservation_nusd(item) for item in found)
-
-
-def reservation_nusd(runtime: Runtime, text: str) -> int:
-    """What is reserved for one document of this text."""
-    job = make_job(runtime, {"probe": text}, model=None, ladder=("economy", "premium"))
-    lane = lanes(runtime).lane(job, "economy")
-    needed_nusd = cheapest_nusd(runtime, lane)
-    with runtime.store.write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == job.id).values(state=JobState.CANCELLED.value))
-    return needed_nusd
+    return capped_runtime(tmp_path / "home", vendor_server)
 
 
 def reason_of(runtime: Runtime, job_id: int) -> str:
@@ -160,27 +111,6 @@ def test_a_cap_set_in_mid_day_counts_what_was_spent_before(
     job = make_job(runtime, MANY, model=None)
     assert run(runtime, job.id) is Ending.BUDGET
     assert item_statuses(runtime, job.id) == {"pending": 40}
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_run_ends_when_what_is_left_is_below_the_smallest_pending_reservation(
-    runtime: Runtime, vendor_server: VendorServer, seed: int
-) -> None:
-    """The cheap documents stand behind dozens of dear ones, and the last cents go to them."""
-    draw = random.Random(seed)
-    texts = {f"long{number}": "word " * draw.randrange(300, 900) for number in range(70)}
-    texts |= {f"short{number}": "word " * draw.randrange(1, 60) for number in range(8)}
-    job = make_job(runtime, texts, model=None)
-    cap(runtime, "day", draw.randrange(1_000_000, 4_000_000))
-    assert run(runtime, job.id) is Ending.BUDGET
-    [day] = [found for found in balances(runtime) if found.account.scope == "day"]
-    assert day.reserved_nusd == 0
-    assert day.cap_nusd is not None
-    assert day.spent_nusd == bill_nusd(vendor_server) <= day.cap_nusd
-    least = cheapest_nusd(runtime, lanes(runtime).lane(job_of(runtime, job.id), "economy"))
-    assert day.cap_nusd - day.spent_nusd < least
-    done = Counter(row.source[:4] for row in rows(runtime, "items") if row.status == "done")
-    assert done["shor"] > 0
 
 
 def test_a_stand_in_is_paid_from_its_own_providers_account(
@@ -299,11 +229,11 @@ def test_a_job_goes_on_with_its_other_tiers_and_tells_what_it_lacks(
     """Also where a run takes whatever jobs there are, as a worker does."""
     runtime.settings = runtime.settings.model_copy(update={"concurrency": 1, "chunk_items": 1})
     vendor_server.configure(latency_s=0.15)
-    cap(runtime, "tier:premium", 0)
+    cap(runtime, "tier:economy", 0)
     job = make_job(runtime, MANY, model=None, ladder=("economy", "premium"))
-    put_on(runtime, "premium", "d3", "d7")
+    put_on(runtime, "premium", *(MANY.keys() - {"d3", "d7"}))
     seen = _watch(runtime, None, lambda: job_of(runtime, job.id).waiting_reason)
-    assert seen == "budget: cap of tier premium reached"
+    assert seen == "budget: cap of tier economy reached"
     assert item_statuses(runtime, job.id) == {"done": 38, "pending": 2}
     assert job_of(runtime, job.id).state is JobState.PAUSED
     assert job_of(runtime, job.id).waiting_reason is None
@@ -352,54 +282,3 @@ def test_a_call_that_costs_more_than_its_reservation_is_told(
     assert told.scope == "model:at-openai"
     each_nusd = 90_000 * 150 + 10 * 600
     assert spent(runtime) == sum(row.cost_nusd for row in rows(runtime, "attempts")) == 2 * each_nusd
-
-
-def test_a_chunk_takes_what_fits_and_then_the_cheapest_item(runtime: Runtime) -> None:
-    texts = {f"long{number}": f"{number} " + "word " * 400 for number in range(40)} | {"tiny": "x"}
-    job = make_job(runtime, texts, model=None)
-    lane = lanes(runtime).lane(job, "economy")
-    leaser = Leaser(runtime.store, runtime.ledger, lanes(runtime), lease_s=60)
-    least = cheapest_nusd(runtime, lane)
-    cap(runtime, "day", least)
-    chunk = leaser.lease(32, [job.id], None)
-    assert isinstance(chunk, Chunk)
-    assert [item.source for item in chunk.items] == ["tiny"]
-    assert reserved(runtime) == 5 * least, "once on each of its accounts"
-    short = leaser.lease(32, [job.id], None)
-    assert short is not None
-    assert not isinstance(short, Chunk)
-    assert not short.may_pass
-    assert leaser.lease(32, [job.id], None, thorough=False) == short
-
-
-def test_looking_for_the_cheapest_again_finds_one_that_came_since(runtime: Runtime) -> None:
-    job = make_job(runtime, {"long": "word " * 400}, model=None)
-    leaser = Leaser(runtime.store, runtime.ledger, lanes(runtime), lease_s=60)
-    cap(runtime, "day", reservation_nusd(runtime, "x") + 1)
-    assert not isinstance(leaser.lease(8, [job.id], None), Chunk)
-    with runtime.store.read() as connection:
-        known = get_job(connection, job.id)
-    other = make_job(runtime, {"tiny": "x"}, model=None)
-    with runtime.store.write() as connection:
-        connection.execute(update(items).where(items.c.job_id == other.id).values(job_id=known.id))
-    assert not isinstance(leaser.lease(8, [job.id], None, thorough=False), Chunk), "it was just looked for"
-    assert isinstance(leaser.lease(8, [job.id], None), Chunk)
-
-
-def test_a_run_at_its_cap_does_not_spin(runtime: Runtime, vendor_server: VendorServer) -> None:
-    """While one slow call is on its way and nothing else fits, the processor rests."""
-    vendor_server.configure(latency_s=3.0)
-    job = make_job(runtime, {f"d{number}": "word " * 300 for number in range(1)} | MANY, model=None)
-    cap(runtime, "day", cheapest_nusd(runtime, lanes(runtime).lane(job, "economy")) + 10)
-    asked: list[float] = []
-    original = Leaser.lease
-
-    def counted(self: Leaser, *arguments: Any, **options: Any) -> Any:
-        asked.append(time.monotonic())
-        return original(self, *arguments, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Leaser, "lease", counted)
-        assert run(runtime, job.id) is Ending.BUDGET
-    assert len(asked) < 30
-    assert TASK.name == job.task

@@ -73,8 +73,8 @@ def test_a_folder_called_batcher_toml_is_no_file(folder: Path, capsys: pytest.Ca
         ("rediss:///0", "it names no host"),
         ("redis://s3cret.example:6379/main", "what follows the port is no database's number"),
         ("unix://", "it names no socket"),
-        ("s3cret", "it has no scheme"),
-        ("127.0.0.1:6379", "it has no scheme"),
+        ("s3cret", "it is no URL: it has no scheme"),
+        ("127.0.0.1:6379", "it is no URL: it has no scheme"),
     ],
 )
 def test_a_broker_that_cannot_be_one_is_told_without_its_url(

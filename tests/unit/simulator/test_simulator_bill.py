@@ -168,7 +168,7 @@ def test_the_bill_file_has_every_answered_request_and_is_appended_to(tmp_path: P
             serve(bill, line(bill))
         written = [json.loads(row) for row in path.read_text().splitlines()]  # before anything is closed
         bill.shut()
-    assert [row["number"] for row in written] == [1, 2, 3, 1, 2, 3]
+    assert [row["number"] for row in written] == [1, 2, 3, 4, 5, 6]
     assert all(row["billed"] and row["cost_nusd"] == 7 for row in written)
     with pytest.raises(UsageError, match="Cannot write the bill"):
         Bill(tmp_path)
@@ -180,3 +180,11 @@ def test_a_model_without_a_price_is_counted_apart() -> None:
     serve(bill, line(bill))
     assert (bill.totals()["unpriced"], bill.totals()["cost_nusd"]) == (1, 7)
     assert bill.totals()["models"][0]["billed"] == 2
+
+
+def test_a_file_that_is_no_bill_is_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("my notes\n")
+    with pytest.raises(UsageError, match="is no bill"):
+        Bill(path)
+    assert path.read_text() == "my notes\n"
