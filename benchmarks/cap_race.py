@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fault_run import Vendor
 from faults import simulator
 from race_books import Books, Watch
 from race_course import Course, databases
@@ -99,11 +98,12 @@ def run(race: Race, create_database: Callable[[Path], str]) -> list[str]:
         home = Path(folder)
         course = Course(home, create_database(home), vendor, race.cap_nusd, race.seed)
         started = time.monotonic()
-        watch, workers = Watch(course), Workers(course, random.Random(race.seed))
-        ended = _race(race, vendor, watch, workers)
+        watch = Watch(course, vendor)
+        with Workers(course, random.Random(race.seed)) as workers:
+            ended = _race(race, watch, workers)
         seconds = time.monotonic() - started
         reclaim_lost(course.runtime.store, course.runtime.ledger)
-        books = Books(watch, workers, vendor.bill())
+        books = Books(watch, workers)
         wrong = [] if ended else [f"it had not ended after {LONGEST_S:.0f} s"]
         wrong += [*watch.wrong[:3], *books.faults(is_calm=race.is_calm)]
         _show(race, course, watch, workers, books, seconds, wrong)
@@ -111,28 +111,25 @@ def run(race: Race, create_database: Callable[[Path], str]) -> list[str]:
     return [f"{race.name}: {what}" for what in wrong]
 
 
-def _race(race: Race, vendor: Vendor, watch: Watch, workers: Workers) -> bool:
+def _race(race: Race, watch: Watch, workers: Workers) -> bool:
     """Let the workers run until all have ended by themselves; whether they did."""
     now = time.monotonic()
     kill_at, stop_at, ends_at = now + race.kill_every_s, now + STOP_EVERY_S, now + LONGEST_S
-    try:
-        for _ in range(race.workers):
-            workers.start()
-        while workers.running():
-            now = time.monotonic()
-            if now >= ends_at:
-                return False
-            watch.look(vendor.ask("GET", "/_totals")["cost_nusd"])
-            workers.wake()
-            if not race.is_calm and now >= kill_at:
-                workers.kill_one()
-                kill_at += race.kill_every_s
-            if not race.is_calm and now >= stop_at:
-                workers.stop_one()
-                stop_at += STOP_EVERY_S
-            time.sleep(_LOOK_EVERY_S)
-    finally:
-        workers.kill_all()
+    for _ in range(race.workers):
+        workers.start()
+    while workers.running():
+        now = time.monotonic()
+        if now >= ends_at:
+            return False
+        watch.look()
+        workers.wake()
+        if not race.is_calm and now >= kill_at:
+            workers.kill_one()
+            kill_at += race.kill_every_s
+        if not race.is_calm and now >= stop_at:
+            workers.stop_one()
+            stop_at += STOP_EVERY_S
+        time.sleep(_LOOK_EVERY_S)
     return True
 
 
@@ -144,7 +141,8 @@ def _show(
     smallest = books.smallest_nusd
     print(
         f"{race.name}: {'WRONG' if wrong else 'ok'} in {seconds:.0f} s, {len(workers.everyone)} workers,"
-        f" {workers.kills} killed, {workers.naps} stopped and woken, {watch.looks} looks\n"
+        f" {workers.kills} killed, {workers.naps} stopped and woken,"
+        f" {watch.looks} looks (the slowest {watch.longest_answer_s:.1f} s)\n"
         f"  {len(sizes):,} documents reserve {format_usd(sizes[0])} to {format_usd(sizes[-1])};"
         f" {len(books.bill):,} requests, {len(billed):,} billed"
         f" {format_usd(min(billed, default=0))} to {format_usd(max(billed, default=0))};"

@@ -1,4 +1,4 @@
-"""What the benchmark of many workers runs on: PostgreSQL, Redis and a vendor on loopback, and `batcher worker`."""
+"""What the benchmark of many workers runs on: PostgreSQL, Redis, a vendor on loopback, and its workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import psutil
 from batcher_client import MODEL, UNREACHED_PER_MINUTE
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import URL, create_engine, make_url, text
 
 from batcher.runtime import Runtime
 from batcher.settings import load_settings
@@ -105,20 +105,40 @@ class Cluster:
                     process.kill()
                 raise SystemExit(f"The workers did not stop; see {self.folder}") from None
 
+    def copy(self, name: str, to: str) -> None:
+        """Copy a database."""
+        self._runtimes.pop(to, None)
+        self.runtime(name).store.close()
+        self._on_server(f'DROP DATABASE IF EXISTS "{to}"', f'CREATE DATABASE "{to}" TEMPLATE "{name}"')
+
+    def drop(self, name: str) -> None:
+        """Remove a database."""
+        self.runtime(name).store.close()
+        self._on_server(f'DROP DATABASE "{name}"')
+
     def close(self) -> None:
         """Let go of the databases."""
         for runtime in self._runtimes.values():
             runtime.store.close()
 
     def _database(self, name: str) -> str:
-        server = make_url(self.postgres_url).set(drivername="postgresql+psycopg")
-        engine = create_engine(server, isolation_level="AUTOCOMMIT")
+        if name not in self._on_server("SELECT datname FROM pg_database"):
+            self._on_server(f'CREATE DATABASE "{name}"')
+        return self._server_url().set(database=name).render_as_string(hide_password=False)
+
+    def _on_server(self, *statements: str) -> list[str]:
+        """Do these outside of any transaction; the last one's first column."""
+        engine = create_engine(self._server_url(), isolation_level="AUTOCOMMIT")
+        found: list[str] = []
         with engine.connect() as connection:
-            query = text("SELECT 1 FROM pg_database WHERE datname = :name")
-            if connection.execute(query, {"name": name}).scalar_one_or_none() is None:
-                connection.execute(text(f'CREATE DATABASE "{name}"'))
+            for statement in statements:
+                result = connection.execute(text(statement))
+                found = list(result.scalars()) if result.returns_rows else []
         engine.dispose()
-        return server.set(database=name).render_as_string(hide_password=False)
+        return found
+
+    def _server_url(self) -> URL:
+        return make_url(self.postgres_url).set(drivername="postgresql+psycopg")
 
 
 @contextmanager

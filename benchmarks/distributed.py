@@ -1,7 +1,7 @@
 """Many workers on a store of a million items: what a document costs them, and what a large store costs.
 
     python benchmarks/distributed.py
-    python benchmarks/distributed.py --folder /var/tmp/million     # kept: the next run finds the million there
+    python benchmarks/distributed.py --folder /var/tmp/million    # kept: the million is there the next time
     python benchmarks/distributed.py --curator
 
 PostgreSQL, Redis, a vendor on loopback that answers in 50 ms, and `batcher worker`, all on this machine. A
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 import psutil
 import redis
@@ -39,15 +39,19 @@ from distributed_store import (
 )
 from loopback_server import INPUT_TOKENS, OUTPUT_TOKENS
 from scale import TEXT_CHARACTERS
-from sqlalchemy import select, text
+from sqlalchemy import text
 from throughput import CURATOR, Benchmark, curator_python
 
 from batcher.budget.ledger import job_account
+from batcher.domain import ItemStatus
+from batcher.engine.leasing import reclaim_lost
 from batcher.runtime import Runtime
 from batcher.store.jobs import count_items
-from batcher.domain import ItemStatus
 
 LATENCY_S: Final = 0.05
+BIG: Final = "big"
+SMALL: Final = "small"
+COPY: Final = "copy"
 FEW_ITEMS: Final = 1_000
 MANY_JOBS: Final = 100
 
@@ -66,7 +70,7 @@ _LONGEST_S: Final = 1_800.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the counters say at one moment. CPU in seconds, memory in MB, of all processes of a kind together."""
+    """What the counters say at one moment: seconds of CPU and MB of all processes of a kind together."""
 
     at: float
     docs: int
@@ -168,19 +172,194 @@ def _cpu_s(process: psutil.Process) -> float:
 
 def run_workers(servers: Cluster, name: str, job_id: int, processes: int, docs: int) -> Run:
     """Let so many processes answer so many documents of a job, after a warm-up."""
+    runtime = servers.runtime(name)
+    reclaim_lost(runtime.store, runtime.ledger)
+    done_before = done_items(runtime, job_id)
     with servers.workers(name, processes) as workers:
         meter = Meter(servers, name, job_id, workers)
         before = meter.docs()
         start = meter.wait_until(before + min(docs, _WARM_UP_DOCS) * processes)
         middle = meter.wait_until(start.docs + docs // 2)
         end = meter.wait_until(start.docs + docs)
-    check(servers.runtime(name), job_id, meter.docs())
+    paid, done = meter.docs() - before, done_items(runtime, job_id) - done_before
+    if paid != done:
+        raise SystemExit(f"{paid} calls were paid for and {done} items done")
     return Run(processes, start, middle, end)
 
 
-def check(runtime: Runtime, job_id: int, paid: int) -> None:
-    """After an orderly stop nothing is leased, and every answer was paid for once."""
+def done_items(runtime: Runtime, job_id: int) -> int:
+    """How many items are done. After an orderly stop nothing may be leased."""
     with runtime.store.read() as connection:
         counts = count_items(connection, job_id)
-    if counts[ItemStatus.LEASED] or counts[ItemStatus.DONE] != paid:
-        raise SystemExit(f"{paid} calls were paid for, and the items are {counts}")
+    if counts[ItemStatus.LEASED]:
+        raise SystemExit(f"{counts[ItemStatus.LEASED]} items are leased, and nobody works")
+    return counts[ItemStatus.DONE]
+
+
+def run_rounds(
+    servers: Cluster, job_id: int, processes: Sequence[int], rounds: int, docs: int
+) -> dict[int, list[Run]]:
+    """Run every number of processes in every round, in orders that alternate."""
+    found: dict[int, list[Run]] = {count: [] for count in processes}
+    for number in range(rounds):
+        for count in processes if number % 2 == 0 else reversed(processes):
+            found[count].append(run_workers(servers, BIG, job_id, count, docs))
+            print_run(found[count][-1])
+    return found
+
+
+def print_run(run: Run) -> None:
+    """One line of the table of runs."""
+    print(
+        f"{run.processes:>9}{run.docs:>9,}{run.docs / run.wall_s:>9,.0f}"
+        f"{run.per_doc('worker_cpu_s') * 1000:>11.3f}{run.per_doc('database_cpu_s') * 1000:>11.3f}"
+        f"{run.per_doc('commits'):>9.3f}{run.per_doc('leases'):>9.4f}{run.per_doc('wal_bytes'):>9,.0f}"
+        f"{run.per_doc('redis_commands'):>8.2f}  {run.start.rss_mb / run.processes:.0f},"
+        f" {run.middle.rss_mb / run.processes:.0f}, {run.end.rss_mb / run.processes:.0f}",
+        flush=True,
+    )
+
+
+_RUNS_HEADER: Final = (
+    f"\n{'processes':>9}{'docs':>9}{'docs/s':>9}{'CPU ms/doc':>11}{'DB ms/doc':>11}{'commits':>9}"
+    f"{'leases':>9}{'WAL B':>9}{'Redis':>8}  RSS MB per process at start, middle, end"
+)
+
+
+def cpu_ms(runs: Iterable[Run]) -> float:
+    """Median CPU of the workers per document, ms."""
+    return median(run.per_doc("worker_cpu_s") * 1000 for run in runs)
+
+
+@dataclass
+class Bars:
+    """What was promised, and whether it is kept."""
+
+    missed: int = 0
+
+    def hold(self, what: str, value: float, most: float, digits: int = 2) -> None:
+        """Say how a figure compares with the most that it may be."""
+        met = value <= most
+        self.missed += not met
+        print(f"{'met   ' if met else 'MISSED'}  {what}: {value:.{digits}f}, at most {most:g}", flush=True)
+
+
+def take_in(servers: Cluster, name: str, count: int) -> tuple[int, Ingestion | None]:
+    """The job of a database, which is filled if it is empty: its id, and what filling it took."""
+    runtime = servers.runtime(name)
+    known = newest_job(runtime)
+    if known is not None:
+        return known, None
+    intake = ingest(servers, name, count)
+    job_id = newest_job(runtime)
+    assert job_id is not None
+    return job_id, intake
+
+
+def print_sizes(runtime: Runtime, items: int, answered: int) -> None:
+    """Bytes of database for an item, and for one that is answered."""
+    sizes = database_bytes(runtime)
+    waiting = (sizes["documents"] + sizes["items"]) / items
+    answer = (sizes["attempts"] + sizes["results"]) / max(answered, 1)
+    shown = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in sizes.items())
+    print(f"bytes per item: {waiting:,.0f} of document and item, {answer:,.0f} more once answered ({shown})")
+
+
+def curator_cpu_ms(servers: Cluster, arguments: argparse.Namespace) -> float | None:
+    """CPU of curator per document, ms, on the same server and documents of the same size."""
+    if not arguments.curator or (python := curator_python(arguments.cache)) is None:
+        return None
+    sizes = argparse.Namespace(docs=arguments.docs, size=TEXT_CHARACTERS, rounds=1)
+    [figures] = Benchmark(sizes, servers.vendor_url, python).run([CURATOR], CONCURRENCY).values()
+    return figures.cpu_ms
+
+
+def show_status(what: str, found: StatusTime, bars: Bars) -> None:
+    """Hold the time of ``batcher status`` against its bar."""
+    print(f"status, {what}: {found.command_s:.2f} s, of which {found.query_s:.3f} s of reading the store")
+    bars.hold(f"seconds of batcher status, {what}", found.command_s, MOST_STATUS_S)
+
+
+def show_leases(what: str, servers: Cluster, bars: Bars, name: str = BIG) -> None:
+    """Hold the time of a lease in the large store against that in the small one."""
+    few_s, many_s = lease_times([servers.runtime(SMALL), servers.runtime(name)])
+    times = f"{many_s * 1000:.1f} ms, {few_s * 1000:.1f} ms at {FEW_ITEMS:,} items"
+    print(f"a lease of {CHUNK_ITEMS}, {what}: {times}")
+    bars.hold(f"lease time, {what}, beside that at {FEW_ITEMS:,}", many_s / few_s, MOST_LEASE_TIME)
+
+
+def measure(servers: Cluster, arguments: argparse.Namespace) -> Bars:
+    """Everything, in the order in which a job lives."""
+    bars, count = Bars(), arguments.items
+    take_in(servers, SMALL, FEW_ITEMS)
+    job_id, intake = take_in(servers, BIG, count)
+    runtime = servers.runtime(BIG)
+    if intake is not None:
+        print(
+            f"taken in: {intake.docs:,} documents in {intake.wall_s:.0f} s,"
+            f" {intake.cpu_s / intake.docs * 1000:.3f} CPU ms/doc, {intake.rss_mb:.0f} MB at the peak"
+        )
+    show_status("nothing done", status_time(servers, BIG, job_id), bars)
+    show_leases("one job", servers, bars)
+    print(_RUNS_HEADER)
+    processes = [int(number) for number in arguments.workers.split(",")]
+    runs = run_rounds(servers, job_id, processes, arguments.rounds, arguments.docs)
+    judge_runs(runs, intake, curator_cpu_ms(servers, arguments), bars)
+    answered = done_items(runtime, job_id)
+    print_sizes(runtime, count, answered)
+    show_status(f"{answered:,} done", status_time(servers, BIG, job_id), bars)
+    show_leases("after these runs", servers, bars)
+    servers.copy(BIG, COPY)
+    each = max(1, min(CHUNK_ITEMS, count // (2 * MANY_JOBS)))
+    spread(servers.runtime(COPY), job_id, MANY_JOBS - 1, each)
+    show_leases(f"{MANY_JOBS} jobs", servers, bars, COPY)
+    answer_everything(servers.runtime(COPY), job_id)
+    settle_down(servers.runtime(COPY))
+    show_status("all done", status_time(servers, COPY, job_id), bars)
+    servers.drop(COPY)
+    return bars
+
+
+def judge_runs(
+    runs: dict[int, list[Run]], intake: Ingestion | None, curator_ms: float | None, bars: Bars
+) -> None:
+    """Hold the workers' CPU and memory against the bars."""
+    fewest, most = min(runs), max(runs)
+    if most > fewest:
+        what = f"CPU per document of {most} processes beside {fewest}"
+        bars.hold(what, cpu_ms(runs[most]) / cpu_ms(runs[fewest]), MOST_CPU_OF_MORE_WORKERS)
+    growth = max(run.rss_growth for some in runs.values() for run in some)
+    bars.hold("memory of workers at the end beside the start", growth, MOST_RSS_GROWTH)
+    if curator_ms is None:
+        print("not measured: the bar beside curator (run with --curator)")
+        return
+    producer_ms = 0.0 if intake is None else intake.cpu_s / intake.docs * 1000
+    own_ms = max(cpu_ms(some) for some in runs.values()) + producer_ms
+    print(f"curator: {curator_ms:.3f} CPU ms/doc; batcher, worker and producer: {own_ms:.3f}")
+    bars.hold(
+        "CPU per document, worker and producer, beside curator's", own_ms / curator_ms, MOST_OF_CURATORS_CPU
+    )
+
+
+def main() -> int:
+    """Run the benchmark; 0 if every bar is met."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--items", type=int, default=1_000_000, help="in the large store")
+    parser.add_argument("--docs", type=int, default=20_000, help="answered per run")
+    parser.add_argument("--workers", default="1,4", help="numbers of processes")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="where the servers keep their files; left there")
+    parser.add_argument("--curator", action="store_true", help="measure curator too; installs it once")
+    cache = Path.home() / ".cache" / "batcher-benchmarks"
+    parser.add_argument("--cache", type=Path, default=cache, help="where curator's environment is kept")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="batcher-distributed-") as temporary:
+        folder = arguments.folder or Path(temporary)
+        folder.mkdir(exist_ok=True)
+        with cluster(folder, LATENCY_S) as servers:
+            bars = measure(servers, arguments)
+    return 1 if bars.missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,8 +25,8 @@ from batcher.store.jobs import NewJob, create_job, set_state
 from batcher.store.tables import items, jobs
 from batcher.tasks.registry import load_task
 
-LEASES_TIMED: Final = 60
-STATUS_TIMED: Final = 5
+LEASES_TIMED: Final = 30
+STATUS_TIMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,5 +201,11 @@ _ANSWER: Final = (
     "UPDATE many SET id = 1000000000000000 + i_id, item_id = i_id",
     "ALTER TABLE many DROP COLUMN i_id",
     "INSERT INTO attempts SELECT * FROM many",
+    "UPDATE tallies SET calls = calls + many.calls, answered = answered + many.calls, "
+    "input_tokens = tallies.input_tokens + many.input_tokens, "
+    "output_tokens = tallies.output_tokens + many.output_tokens, "
+    "cost_nusd = tallies.cost_nusd + many.cost_nusd "
+    "FROM (SELECT count(*) AS calls, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, "
+    "sum(cost_nusd) AS cost_nusd FROM many) AS many WHERE tallies.job_id = :job",
     f"UPDATE items i SET status = 'done', result_id = {_FIRST_ID} WHERE {_PENDING}",
 )

@@ -385,10 +385,9 @@ class Books:
         last: dict[str, dict[str, Any]] = {}
         for line in self.bill:
             before = last.get(line["body_hash"])
-            if before is not None and before["request_id"] in told:
-                waited = line["arrived_at"] - before["answered_at"]
-                if waited < self.wait_s:
-                    wrong.append(f"request {line['number']} came {waited:.3f} s after {before['fault']}")
+            told_before = before if before is not None and before["request_id"] in told else None
+            if told_before and (waited := line["arrived_at"] - told_before["answered_at"]) < self.wait_s:
+                wrong.append(f"request {line['number']} came {waited:.3f} s after {told_before['fault']}")
             last[line["body_hash"]] = line
         return wrong
 

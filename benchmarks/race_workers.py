@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -11,10 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from race_course import Course
 from sqlalchemy import ColumnElement, func, make_url, select, text
@@ -24,8 +25,8 @@ from batcher.store.tables import leases
 OVERSLEPT_S: Final = 2.0
 """How long past its last lease a stopped worker is left asleep."""
 
-_WORKER: Final = Path(__file__).with_name("race_worker.py")
-_ASLEEP_WITHIN_S: Final = 5.0
+_FORKER: Final = Path(__file__).with_name("race_worker.py")
+_STOPPED_WITHIN_S: Final = 5.0
 
 
 @dataclass(eq=False)
@@ -33,15 +34,19 @@ class Worker:
     """One process.
 
     Attributes:
+        pid: its id.
         name: what the database knows its connections by.
         account: what the simulator's bill knows its key by.
-        ended: what it said at its end; None while it runs, or if it was killed.
+        says: the file that takes how its run ended.
+        ended: what it said; None while it runs, or if it was killed.
+        wakes_at: until when it sleeps, on the monotonic clock; None if it is awake.
     """
 
     number: int
-    process: subprocess.Popen[str]
+    pid: int
     name: str
     account: str
+    says: Path
     ended: str | None = None
     was_killed: bool = False
     wakes_at: float | None = None
@@ -52,44 +57,60 @@ class Worker:
         return self.wakes_at is not None
 
 
-@dataclass
 class Workers:
-    """All workers of a race.
+    """All workers of a race, as a context manager: whoever still runs at the end is killed.
+
+    Args:
+        course: where they run.
+        chance: decides who is killed and stopped.
 
     Attributes:
-        kills: how many were killed.
+        everyone: in the order in which they were started.
+        kills: how many were killed in the race.
         naps: how many were stopped past their leases and woken.
     """
 
-    course: Course
-    chance: random.Random
-    kills: int = 0
-    naps: int = 0
-    everyone: list[Worker] = field(default_factory=list)
+    def __init__(self, course: Course, chance: random.Random) -> None:
+        self.course = course
+        self.chance = chance
+        self.everyone: list[Worker] = []
+        self.kills = 0
+        self.naps = 0
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, str(_FORKER), str(self.course.home), str(self.course.job.id)]
+        self._forker = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.running():
+            self._kill(worker)
+        self._forker.communicate()
 
     def start(self) -> None:
         """One more."""
         number = len(self.everyone)
         name, key = f"racer-{number}", f"sk-racer-{number}"
-        environment = os.environ | {"OPENAI_API_KEY": key}
+        environment = {"OPENAI_API_KEY": key}
         if not self.course.runtime.store.is_sqlite:
             url = make_url(self.course.database_url).update_query_dict({"application_name": name})
             environment["BATCHER_DATABASE_URL"] = url.render_as_string(hide_password=False)
-        command = [sys.executable, str(_WORKER), str(self.course.home), str(self.course.job.id)]
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        says = self.course.home / f"{name}.txt"
+        assert self._forker.stdin is not None
+        assert self._forker.stdout is not None
+        self._forker.stdin.write(json.dumps({"environment": environment, "says": str(says)}) + "\n")
+        self._forker.stdin.flush()
+        pid = int(self._forker.stdout.readline())
         account = blake2b(key.encode(), digest_size=6).hexdigest()
-        self.everyone.append(Worker(number, process, name, account))
+        self.everyone.append(Worker(number, pid, name, account, says))
 
     def running(self) -> list[Worker]:
         """Those that have not ended; takes down what the others said."""
         for worker in self.everyone:
-            if worker.ended is None and not worker.was_killed and worker.process.poll() is not None:
-                said, complaint = worker.process.communicate()
-                worker.ended = (
-                    (said if worker.process.returncode == 0 else complaint).strip().rpartition("\n")[2]
-                )
+            if worker.ended is None and not worker.was_killed and _is_gone(worker.pid):
+                worker.ended = worker.says.read_text() if worker.says.exists() else "it is gone"
         return [worker for worker in self.everyone if worker.ended is None and not worker.was_killed]
 
     def kill_one(self) -> None:
@@ -111,7 +132,7 @@ class Workers:
                 continue
             ends_at = self._lease_ends_at(worker)
             if ends_at is None:
-                worker.process.send_signal(signal.SIGCONT)
+                _send(worker, signal.SIGCONT)
                 continue
             worker.wakes_at = time.monotonic() + ends_at - self._now() + OVERSLEPT_S
             return
@@ -120,19 +141,15 @@ class Workers:
         """SIGCONT those that have slept long enough."""
         for worker in self.everyone:
             if worker.wakes_at is not None and time.monotonic() >= worker.wakes_at:
-                worker.process.send_signal(signal.SIGCONT)
+                _send(worker, signal.SIGCONT)
                 worker.wakes_at = None
                 self.naps += 1
 
-    def kill_all(self) -> None:
-        """End whatever still runs."""
-        for worker in self.running():
-            self._kill(worker)
-
     def _kill(self, worker: Worker) -> None:
         worker.was_killed = True
-        worker.process.kill()
-        worker.process.communicate()
+        _send(worker, signal.SIGKILL)
+        while not _is_gone(worker.pid):
+            time.sleep(0.001)
 
     def _now(self) -> float:
         with self.course.runtime.store.read() as connection:
@@ -153,12 +170,12 @@ class Workers:
     def _stop_outside_a_transaction(self, worker: Worker) -> bool:
         """Whether it could be stopped so that it holds no lock, which would stop all the others too."""
         for _ in range(50):
-            worker.process.send_signal(signal.SIGSTOP)
-            if not _is_stopped(worker.process.pid):
+            _send(worker, signal.SIGSTOP)
+            if not _is_stopped(worker.pid):
                 return False
             if self._holds_nothing(worker):
                 return True
-            worker.process.send_signal(signal.SIGCONT)
+            _send(worker, signal.SIGCONT)
             time.sleep(self.chance.uniform(0, 0.02))
         return False
 
@@ -175,21 +192,36 @@ class Workers:
 
 def _is_of(worker: Worker) -> ColumnElement[bool]:
     """Whether a lease is this worker's."""
-    return leases.c.worker.like(f"%:{worker.process.pid}:%")
+    return leases.c.worker.like(f"%:{worker.pid}:%")
+
+
+def _states(pid: int) -> set[str]:
+    """The states of a process's threads; empty if it is gone."""
+    states: set[str] = set()
+    threads = Path(f"/proc/{pid}/task")
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in threads.iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                states.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
+    return states
+
+
+def _send(worker: Worker, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker.pid, number)
+
+
+def _is_gone(pid: int) -> bool:
+    return _states(pid) <= {"Z", "X"}
 
 
 def _is_stopped(pid: int) -> bool:
     """Wait until every thread of a process that got SIGSTOP has stopped; False if it has ended."""
-    ends_at = time.monotonic() + _ASLEEP_WITHIN_S
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        while time.monotonic() < ends_at:
-            threads = Path(f"/proc/{pid}/task").glob("*/stat")
-            states = {thread.read_text().rpartition(")")[2].split()[0] for thread in threads}
-            if states == {"T"}:
-                return True
-            if not states or "Z" in states:
-                return False
-            time.sleep(0.001)
+    ends_at = time.monotonic() + _STOPPED_WITHIN_S
+    while time.monotonic() < ends_at and not _is_gone(pid):
+        if _states(pid) == {"T"}:
+            return True
+        time.sleep(0.001)
     return False
 
 

@@ -87,7 +87,7 @@ class WorkerProcess:
         return described | (self.ask_engine(lambda engine: engine.describe()) or {})
 
     def ask_engine(self, question: Callable[[Engine], Answer]) -> Answer | None:
-        """Put a question to the engine on its loop, from any other thread; None if it does not answer soon."""
+        """Put a question to the engine on its loop, from another thread; None if it does not answer soon."""
         loop, engine = self._loop, self.engine
         if loop is None or engine is None or not loop.is_running():
             return None

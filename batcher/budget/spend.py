@@ -9,11 +9,12 @@ from enum import StrEnum
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, func, literal_column, select
 
 from batcher.budget.ledger import DAY_SCOPE, Account, Balance
 from batcher.domain import AttemptState
 from batcher.store.tables import attempts, jobs, ledger_accounts, ledger_clock
+from batcher.store.tallies import Tally, tallies_of
 
 CHART_DAYS: Final = 30
 """How many days the views cover when nothing is asked for."""
@@ -159,15 +160,20 @@ def read_spend(
 
 
 def spend_of_job(connection: Connection, job_id: int) -> Spend:
-    """What one job's calls came to."""
-    query = select(
-        func.count(),
-        *_token_sums(),
-        _sum(attempts.c.cost_nusd, AttemptState.SETTLED),
-        _sum(attempts.c.cost_nusd, AttemptState.UNKNOWN),
-        _open_sum(),
-    ).where(*booked_within(None, job_id))
-    return Spend(str(job_id), *(int(value) for value in connection.execute(query).one()))
+    """What one job's calls came to. It takes as long for a million calls as for ten."""
+    settled = sum(tallies_of(connection, job_id).values(), start=Tally())
+    unknown = connection.execute(_UNSETTLED[AttemptState.UNKNOWN], {"b_job": job_id}).one()
+    sending = connection.execute(_UNSETTLED[AttemptState.SENDING], {"b_job": job_id}).one()
+    return Spend(
+        key=str(job_id),
+        calls=settled.calls + unknown.calls + sending.calls,
+        input_tokens=settled.input_tokens + int(unknown.input_tokens),
+        cached_tokens=settled.cached_tokens + int(unknown.cached_tokens),
+        output_tokens=settled.output_tokens + int(unknown.output_tokens),
+        settled_nusd=settled.cost_nusd,
+        unknown_nusd=int(unknown.cost_nusd),
+        open_nusd=int(sending.reserved_nusd),
+    )
 
 
 def booked_within(period: Period | None, job_id: int | None) -> list[ColumnElement[bool]]:
@@ -266,3 +272,15 @@ def _sum(column: Any, state: AttemptState) -> Any:
 
 def _balance(row: Any) -> Balance:
     return Balance(Account(row.scope, row.period), row.cap_nusd, row.reserved_nusd, row.spent_nusd)
+
+
+def _unsettled(state: AttemptState) -> Select[Any]:
+    """Sums over a job's calls in a state that few are in. Each such state has a partial index."""
+    names = ("input_tokens", "cached_tokens", "output_tokens", "cost_nusd", "reserved_nusd")
+    sums = [func.coalesce(func.sum(attempts.c[name]), 0).label(name) for name in names]
+    # As literals, so that both databases see that the index applies.
+    is_in_it = literal_column("attempts.state") == literal_column(f"'{state.value}'")
+    return select(func.count().label("calls"), *sums).where(attempts.c.job_id == bindparam("b_job"), is_in_it)
+
+
+_UNSETTLED: Final = {state: _unsettled(state) for state in (AttemptState.UNKNOWN, AttemptState.SENDING)}

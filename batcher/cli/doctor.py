@@ -51,7 +51,7 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
     providers = asyncio.run(_providers(runtime))
     unreachable = {finding.name for finding in providers if finding.ok is False}
     tiers = [_tier(runtime, tier, unreachable) for tier in runtime.catalog.tiers]
-    findings += [*providers, *tiers, _local(settings), _broker(settings)]
+    findings += [*providers, *tiers, _local(settings), _broker(settings), *_workers(runtime)]
     code = _exit_code(findings)
     if as_json:
         echo_json({"ok": code == 0, "findings": [finding.to_json() for finding in findings]})
@@ -193,6 +193,24 @@ def _broker(settings: Settings) -> Finding:
         away = f"Redis does not answer ({error}): each process holds the rate limits by itself"
         return Finding("broker", "celery", False, away)
     return Finding("broker", "celery", True, "Redis answers: processes share their rate limits there")
+
+
+def _workers(runtime: Runtime) -> list[Finding]:
+    """Who would do the work, where there is a broker."""
+    from batcher.dispatch.celery_app import make_app
+    from batcher.dispatch.waking import ask_workers
+
+    if runtime.settings.broker_url is None:
+        return []
+    try:
+        found = ask_workers(make_app(runtime.settings, runtime.catalog.tiers))
+    except BatcherError as error:
+        return [Finding("workers", "celery", False, str(error))]
+    tiers = sorted({tier for one in found for tier in one.get("tiers", ())})
+    if not tiers:
+        return [Finding("workers", "celery", False, "none answers. Start one: batcher worker --beat")]
+    many = "one process answers" if len(found) == 1 else f"{len(found)} processes answer"
+    return [Finding("workers", "celery", True, f"{many}, on {', '.join(tiers)}")]
 
 
 def _ping(url: str) -> None:

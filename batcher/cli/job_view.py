@@ -11,7 +11,7 @@ from batcher.budget.ledger import Balance, job_account
 from batcher.budget.spend import Spend, day_balance, spend_of_job
 from batcher.cli.output import iso_time, usd, usd_or_none
 from batcher.domain import ItemStatus, JobState
-from batcher.engine.leasing import is_dead
+from batcher.engine.worker_names import is_dead
 from batcher.errors import BatcherError
 from batcher.planning.choice import pick_model
 from batcher.planning.record import Estimate
@@ -21,12 +21,11 @@ from batcher.store.jobs import (
     Job,
     count_errors,
     count_items,
-    count_reused,
     example_errors,
     get_job,
 )
 from batcher.store.leases import active_workers
-from batcher.store.results import count_models
+from batcher.store.results import count_models, count_reused
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -164,6 +164,7 @@ class _Start:
 
 def _read_start(runtime: Runtime, job_ids: Sequence[int]) -> _Start:
     with runtime.store.write() as connection:
+        runtime.ledger.lock(connection)
         balances = {
             job_id: next(iter(runtime.ledger.balances(connection, [job_account(job_id)])), None)
             for job_id in job_ids

@@ -115,12 +115,7 @@ def submit(
     from batcher.runtime import Runtime
     from batcher.tasks.params import parse_assignments
 
-    if faults is not None and not rehearse:
-        raise UsageError("--faults spoils simulated calls: give --rehearse too")
-    if not wait:
-        from batcher.cli.detaching import check_detachable
-
-        check_detachable(settings, paths)
+    _check_options(settings, paths, wait=wait, rehearse=rehearse, faults=faults)
     request = SubmitRequest(
         paths=paths,
         task=task,
@@ -143,6 +138,17 @@ def submit(
         yes=yes, as_json=as_json, detach=not wait, finish_by=finish_by, log_format=LogFormat(log_format)
     )
     return submit_request(Runtime(settings), request, way)
+
+
+def _check_options(
+    settings: Settings, paths: tuple[str, ...], *, wait: bool, rehearse: bool, faults: Path | None
+) -> None:
+    if faults is not None and not rehearse:
+        raise UsageError("--faults spoils simulated calls: give --rehearse too")
+    if not wait:
+        from batcher.cli.detaching import check_detachable
+
+        check_detachable(settings, paths)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ that is lost costs seconds (idle workers look by themselves), and one that comes
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
@@ -52,19 +53,28 @@ def make_app(settings: Settings, tiers: Iterable[str]) -> Celery:
     app.conf.worker_concurrency = len(app.conf.task_queues)
     if settings.limiter_url() is not None:
         app.conf.broker_transport_options = _REDIS_OPTIONS
-        _let_go_of_messages()
+        _tell_of_closed_channels()
     return app
 
 
-def _let_go_of_messages() -> None:
-    """Let a worker whose Redis is gone not try to put back what it has not acknowledged.
+@cache
+def _tell_of_closed_channels() -> None:
+    """Let a channel whose connection is closed say so as every lost connection does.
 
-    Kombu 5.7 then fails with AttributeError, for which Celery ends the worker. The visibility timeout brings
-    such a message back, and without it somebody else looks by himself.
+    Kombu 5.7 says AttributeError when a message is acknowledged or put back on one, as happens when Redis is
+    lost while an entrypoint runs; for that Celery ends the whole worker instead of connecting anew.
     """
     from kombu.transport.redis import Channel
+    from redis.exceptions import ConnectionError as LostError
 
-    Channel.do_restore = False
+    parameters = Channel._connparams
+
+    def checked(channel: Any, asynchronous: bool = False) -> Any:
+        if channel.connection is None or channel.connection.client is None:
+            raise LostError("the channel is closed")
+        return parameters(channel, asynchronous)  # type: ignore[no-untyped-call]
+
+    Channel._connparams = checked  # type: ignore[method-assign]
 
 
 _CONFIGURATION: Final[dict[str, Any]] = {

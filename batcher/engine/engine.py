@@ -17,9 +17,9 @@ from batcher.budget.ledger import Ledger
 from batcher.domain import Image, ItemStatus, JobState
 from batcher.engine.control import INTERRUPTED, Control, Ending, joined
 from batcher.engine.item import ItemRunner
-from batcher.engine.lane import Lane, LaneFactory
-from batcher.engine.leasing import Chunk, Leaser, read_images, reclaim_lost
-from batcher.engine.patience import OF_A_FILE_S, OF_A_SERVER_S, Patience
+from batcher.engine.lane import Lane, LaneFactory, read_images
+from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
+from batcher.engine.patience import Patience, patience_with
 from batcher.engine.policy import RetryLimits
 from batcher.engine.progress import Progress
 from batcher.engine.sender import HeldLease, LaneStoppedError, Services
@@ -76,7 +76,7 @@ class Engine:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batcher-store")
         self._leaser = Leaser(store, ledger, lanes, options.lease_s)
         self._shortages = self._leaser.shortages
-        self._patience = Patience(OF_A_FILE_S if store.is_sqlite else OF_A_SERVER_S)
+        self._patience = Patience(patience_with(store), options.lease_s / 3)
         self._writer = Writer(store, ledger, self._thread, self._patience)
         self._leases: dict[int, HeldLease] = {}
         self._running: dict[asyncio.Task[None], ItemRunner] = {}

@@ -8,6 +8,7 @@ from typing import Final
 
 from batcher.documents.corpus import Parsed, Rejected
 from batcher.domain import Document, JobState
+from batcher.engine.patience import Patience, patience_with
 from batcher.planning.admission import admit
 from batcher.quality.golden import GoldenAnswers, add_samples
 from batcher.store.database import Store
@@ -51,6 +52,7 @@ def ingest(
         on_progress: called after each batch.
     """
     spec = TaskSpec.from_json(job.spec)
+    patience = Patience(patience_with(store))
     intake = Intake()
     batch: list[NewItem] = []
     size = 0
@@ -60,13 +62,12 @@ def ingest(
         intake = replace(intake, seen=intake.seen + 1, rejected=intake.rejected + (new.document is None))
         size += _bytes_of(new.document)
         if len(batch) >= BATCH_ITEMS or size >= BATCH_BYTES:
-            _store(store, job, batch, golden)
+            patience.keep(_store, store, job, batch, golden)
             batch, size = [], 0
             on_progress(intake)
     if batch:
-        _store(store, job, batch, golden)
-    with store.write() as connection:
-        set_state(connection, job.id, JobState.RUNNING, store.now(connection), only=[JobState.INGESTING])
+        patience.keep(_store, store, job, batch, golden)
+    patience.keep(_set_running, store, job)
     on_progress(intake)
     return intake
 
@@ -76,6 +77,11 @@ def _store(store: Store, job: Job, batch: list[NewItem], golden: GoldenAnswers |
         add_items(connection, job, batch)
         if golden is not None:
             add_samples(connection, job.id, [new.source for new in batch if new.document], golden)
+
+
+def _set_running(store: Store, job: Job) -> None:
+    with store.write() as connection:
+        set_state(connection, job.id, JobState.RUNNING, store.now(connection), only=[JobState.INGESTING])
 
 
 def _bytes_of(document: Document | None) -> int:

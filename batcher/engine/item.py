@@ -28,7 +28,7 @@ from batcher.engine.policy import (
     decide,
 )
 from batcher.engine.sender import HeldLease, ModelStoppedError, Sender, Services
-from batcher.store.attempts import ItemChange
+from batcher.store.item_changes import ItemChange
 from batcher.store.leases import QueuedItem
 from batcher.tasks.rendering import document_messages, merge_messages, repair_messages
 

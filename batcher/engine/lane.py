@@ -7,14 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from sqlalchemy import select
+
 from batcher.catalog.models import Catalog, Model
 from batcher.domain import Document, Image
 from batcher.engine.binding import Binding
 from batcher.planning.choice import usable_models
 from batcher.providers.base import Provider
 from batcher.providers.factory import schema_bytes_as_sent
+from batcher.store.database import Store
 from batcher.store.jobs import Job
 from batcher.store.leases import QueuedItem
+from batcher.store.tables import document_images
 from batcher.tasks.answers import AnswerParser
 from batcher.tasks.spec import TaskSpec
 
@@ -176,3 +180,14 @@ def load_document(item: QueuedItem, images: Sequence[Image]) -> Document:
     """The document of a leased item."""
     text = zlib.decompress(item.body).decode()
     return Document(hash=item.document_hash, text=text, images=tuple(images))
+
+
+def read_images(store: Store, document_hash: bytes) -> tuple[Image, ...]:
+    """The pages or the picture of a document of images."""
+    query = (
+        select(document_images)
+        .where(document_images.c.hash == document_hash)
+        .order_by(document_images.c.page)
+    )
+    with store.read() as connection:
+        return tuple(Image(row.mime, row.data, row.width, row.height) for row in connection.execute(query))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import psutil
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from batcher.budget.ledger import (
@@ -22,14 +19,16 @@ from batcher.budget.ledger import (
     accounts_of,
     least_room,
 )
-from batcher.domain import Image, JobState
+from batcher.domain import JobState
 from batcher.engine.booking import funding_of
 from batcher.engine.lane import Lane, LaneFactory, NoLaneError
 from batcher.engine.shortages import Shortage, Shortages
-from batcher.errors import ConfigurationError
+from batcher.engine.worker_names import is_dead, worker_name
+from batcher.errors import ConfigurationError, StoreAwayError
 from batcher.store.database import Store
 from batcher.store.jobs import Job, due_jobs, get_job, set_state, wake_pending
 from batcher.store.leases import (
+    LostLease,
     NewLease,
     QueuedItem,
     active_workers,
@@ -41,7 +40,6 @@ from batcher.store.leases import (
     take_lost,
 )
 from batcher.store.results import find_results
-from batcher.store.tables import document_images
 from batcher.store.turns import in_turn, workable_job_ids
 
 _RACES: Final = 3
@@ -69,23 +67,6 @@ class _Floor:
     until: float
 
 
-def worker_name() -> str:
-    """``host:pid:start``: tells on this host whether a lease's owner still lives."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
-
-
-def is_dead(worker: str) -> bool:
-    """Whether a worker of this host has ended; one of another host is never known to be dead."""
-    host, pid, started = worker.rsplit(":", 2)
-    if host != socket.gethostname():
-        return False
-    try:
-        process = psutil.Process(int(pid))
-        return process.status() == psutil.STATUS_ZOMBIE or f"{process.create_time():.2f}" != started
-    except psutil.NoSuchProcess:
-        return True
-
-
 class Leaser:
     """Takes chunks out of the store.
 
@@ -110,6 +91,8 @@ class Leaser:
         self._jobs: dict[int, Job] = {}
         self._floors: dict[tuple[int, str], _Floor] = {}
         self._impossible: set[tuple[int, str]] = set()
+        self._is_in_doubt = False
+        self._newest_id = 0
         self.blocked: dict[int, str] = {}
         self.unusable: set[int] = set()
         self.shortages = Shortages(store, ledger)
@@ -155,9 +138,27 @@ class Leaser:
             try:
                 with self._store.write() as connection:
                     self._ledger.lock(connection)
-                    return self._lease(connection, limit, job_ids, tiers, thorough=thorough)
+                    if self._is_in_doubt:
+                        self._give_back_unknown(connection)
+                    leased = self._lease(connection, limit, job_ids, tiers, thorough=thorough)
             except NoLaneError as missing:
                 self._make_lane(missing.job, missing.tier)
+            except StoreAwayError:
+                self._is_in_doubt = True
+                raise
+            else:
+                self._is_in_doubt = False
+                if isinstance(leased, Chunk):
+                    self._newest_id = leased.lease_id
+                return leased
+
+    def _give_back_unknown(self, connection: Connection) -> None:
+        """Give back a lease that was committed though the word of it was lost: nobody works on its items."""
+        held = active_workers(connection)
+        unknown = [
+            lease_id for lease_id, worker in held if worker == self._worker and lease_id > self._newest_id
+        ]
+        _release(connection, self._ledger, take_lost(connection, 0.0, unknown))
 
     def _make_lane(self, job: Job, tier: str) -> None:
         try:
@@ -330,13 +331,17 @@ def reclaim_lost(store: Store, ledger: Ledger) -> int:
     with store.write() as connection:
         ledger.lock(connection)
         lost = take_lost(connection, now, dead)
-        movements = Movements()
-        for lease in lost:
-            movements.add(funding_of(lease.unused), Movement(-lease.unused.reserved_nusd, 0))
-            for money in lease.sending:
-                movements.add(funding_of(money), Movement(-money.reserved_nusd, money.reserved_nusd))
-        ledger.move(connection, movements)
+        _release(connection, ledger, lost)
     return len(lost)
+
+
+def _release(connection: Connection, ledger: Ledger, lost: Sequence[LostLease]) -> None:
+    movements = Movements()
+    for lease in lost:
+        movements.add(funding_of(lease.unused), Movement(-lease.unused.reserved_nusd, 0))
+        for money in lease.sending:
+            movements.add(funding_of(money), Movement(-money.reserved_nusd, money.reserved_nusd))
+    ledger.move(connection, movements)
 
 
 def resume_due(store: Store, ledger: Ledger) -> list[int]:
@@ -377,14 +382,3 @@ def _shortage(lane: Lane, balances: Sequence[Balance], needed_nusd: int) -> Shor
 
 def _cheapest_of(lane: Lane, queued: Sequence[QueuedItem]) -> QueuedItem:
     return min(queued, key=lane.first.item_reservation_nusd)
-
-
-def read_images(store: Store, document_hash: bytes) -> tuple[Image, ...]:
-    """The pages or the picture of a document of images."""
-    query = (
-        select(document_images)
-        .where(document_images.c.hash == document_hash)
-        .order_by(document_images.c.page)
-    )
-    with store.read() as connection:
-        return tuple(Image(row.mime, row.data, row.width, row.height) for row in connection.execute(query))

@@ -64,11 +64,18 @@ class EngineLog:
         """A call has ended; only its failure is worth a line."""
         if settlement.outcome in {"ok", "not_sent"}:
             return
+        status = f" ({settlement.status_code})" if settlement.status_code else ""
         self._calls.log(
-            logging.INFO, "call failed: %s%s", settlement.outcome,
-            f" ({settlement.status_code})" if settlement.status_code else "",
-            job_id=mark.job_id, item_id=mark.item_id, attempt_id=mark.attempt_id, tier=mark.tier, model=mark.model,
-        )  # fmt: skip
+            logging.INFO,
+            "call failed: %s%s",
+            settlement.outcome,
+            status,
+            job_id=mark.job_id,
+            item_id=mark.item_id,
+            attempt_id=mark.attempt_id,
+            tier=mark.tier,
+            model=mark.model,
+        )
 
     def item_failed(self, job_id: int, item_id: int, tier: str, failure: FailureClass | None) -> None:
         """An item is a dead letter."""

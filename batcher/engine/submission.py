@@ -94,8 +94,8 @@ def submit(
         max_file_bytes: larger files are rejected.
         key: the order's ``corpus_key``, if the caller knows it already.
         shared: workers do the work: they may be at this job already.
-        hold: keep the job paused with this reason, so that no worker starts before the caller sets it running;
-            a job that is under way already is left so.
+        hold: keep the job paused with this reason, so that no worker starts before the caller sets it
+            running; a job that is under way already is left so.
         stdin: what ``-`` reads.
         on_take_up: told of the unfinished job that is taken up, before its corpus is read.
         on_progress: told of each batch.

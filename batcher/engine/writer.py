@@ -21,12 +21,10 @@ from batcher.domain import Prices, Purpose
 from batcher.engine.booking import funding_of, funding_of_call, movement_of, overrun_alert
 from batcher.engine.patience import OF_A_FILE_S, Patience
 from batcher.store.attempts import (
-    ItemChange,
     NewAttempt,
     NewResult,
     Settled,
     Settlement,
-    change_items,
     close_leases,
     has_paid,
     insert_attempts,
@@ -34,6 +32,7 @@ from batcher.store.attempts import (
     settle_attempts,
 )
 from batcher.store.database import Store
+from batcher.store.item_changes import ItemChange, change_items
 from batcher.store.leases import HeldMoney, draw, find_attempts, held_leases
 
 _log = logging.getLogger("batcher.ledger")

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batcher.domain import (
     ATTEMPT_TRANSITIONS,
-    ITEM_TRANSITIONS,
     LEASE_TRANSITIONS,
     AttemptState,
-    ItemStatus,
     LeaseState,
     Prices,
     Purpose,
@@ -22,7 +20,8 @@ from batcher.domain import (
 from batcher.store.attempt_prices import charge_at, price_columns
 from batcher.store.database import insert_into
 from batcher.store.leases import HeldMoney, held_money
-from batcher.store.tables import attempts, items, jobs, leases, results
+from batcher.store.tables import attempts, jobs, leases, results
+from batcher.store.tallies import Tally, TallyKey, add_to_tallies
 from batcher.store.transitions import sources_of
 
 SEQUENCE_BITS: Final = 20
@@ -87,31 +86,6 @@ class NewResult:
     output: str
 
 
-@dataclass(frozen=True, slots=True)
-class ItemChange:
-    """What a leased item becomes.
-
-    Attributes:
-        lease_id: the fencing token: nothing happens if the item is no longer under this lease.
-        status: pending (given back, or climbing to ``tier``), done or failed.
-        ready_at: when a pending item may be tried again, Unix seconds.
-        model: whose result for ``result_key`` it takes, when done.
-    """
-
-    item_id: int
-    job_id: int
-    lease_id: int
-    result_key: bytes
-    accepts_key: int
-    refresh_key: int
-    status: ItemStatus
-    tier: str
-    ready_at: float = 0.0
-    model: str | None = None
-    error_class: str | None = None
-    error: str | None = None
-
-
 def insert_attempts(connection: Connection, new: Sequence[NewAttempt]) -> None:
     """Mark attempts as sending."""
     connection.execute(insert(attempts), [_attempt_row(attempt) for attempt in new])
@@ -125,7 +99,7 @@ def settle_attempts(connection: Connection, settlements: Sequence[Settlement]) -
     """
     ids = [settlement.attempt_id for settlement in settlements]
     found = {row.id: row for row in connection.execute(_OPEN_ATTEMPTS, {"b_ids": ids})}
-    rows, settled, charged = [], [], {}
+    rows, settled, charged, tallied = [], [], {}, []
     for settlement in settlements:
         row = found[settlement.attempt_id]
         before = AttemptState(row.state)
@@ -135,8 +109,11 @@ def settle_attempts(connection: Connection, settlements: Sequence[Settlement]) -
         settled.append(Settled(row.id, row.model, held_money(row), before, settlement.cost_nusd))
         if settlement.prices is not None:
             charged[row.id] = settlement.prices
+        if settlement.state is AttemptState.SETTLED:
+            tallied.append((TallyKey(row.job_id, row.tier, row.model), _tally(settlement)))
     if rows:
         connection.execute(_SETTLE, rows)
+    add_to_tallies(connection, tallied)
     charge_at(connection, charged)
     return settled
 
@@ -158,22 +135,9 @@ def insert_results(connection: Connection, new: Sequence[NewResult], now: float)
     connection.execute(insert_into(connection, results).on_conflict_do_nothing(), rows)
 
 
-def change_items(connection: Connection, changes: Sequence[ItemChange]) -> None:
-    """Move leased items on. Those lost with their lease are done late, if they have no answer yet."""
-    finished = [change for change in changes if change.status is ItemStatus.DONE]
-    others = [change for change in changes if change.status is not ItemStatus.DONE]
-    if finished:
-        rows = [_answer_row(change) for change in finished]
-        changed = connection.execute(_FINISH, rows)
-        if changed.rowcount != len(rows):
-            connection.execute(_FINISH_LATE, rows)
-        connection.execute(_FINISH_TWINS, rows)
-    if others:
-        rows = [_change_row(change) for change in others]
-        connection.execute(_CHANGE, rows)
-        told = [row for row, change in zip(rows, others, strict=True) if _concerns_twins(change)]
-        if told:
-            connection.execute(_CHANGE_TWINS, told)
+def _tally(settlement: Settlement) -> Tally:
+    usage = settlement.usage
+    return Tally(1, usage.input_tokens, usage.cached_tokens, usage.output_tokens, settlement.cost_nusd)
 
 
 def close_leases(connection: Connection, lease_ids: Sequence[int]) -> list[HeldMoney]:
@@ -193,11 +157,6 @@ def has_paid(connection: Connection, item_id: int, lease_id: int) -> bool:
         .limit(1)
     )
     return connection.execute(query).scalar_one_or_none() is not None
-
-
-def _concerns_twins(change: ItemChange) -> bool:
-    """Whether other items with the same content go the same way: a failure or a climb, not a hand-back."""
-    return change.status is ItemStatus.FAILED or change.error_class is not None
 
 
 def _attempt_row(new: NewAttempt) -> dict[str, Any]:
@@ -241,32 +200,6 @@ def _settlement_row(settlement: Settlement) -> dict[str, Any]:
         "cache_write_tokens": usage.cache_write_tokens,
         "output_tokens": usage.output_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
-    }
-
-
-def _answer_row(change: ItemChange) -> dict[str, Any]:
-    return {
-        "b_id": change.item_id,
-        "b_lease": change.lease_id,
-        "b_key": change.result_key,
-        "b_accepts": change.accepts_key,
-        "b_model": change.model,
-        "b_refresh": change.refresh_key,
-    }
-
-
-def _change_row(change: ItemChange) -> dict[str, Any]:
-    return {
-        "b_id": change.item_id,
-        "b_job": change.job_id,
-        "b_lease": change.lease_id,
-        "b_key": change.result_key,
-        "b_accepts": change.accepts_key,
-        "b_status": change.status.value,
-        "b_tier": change.tier,
-        "b_ready": change.ready_at,
-        "b_class": change.error_class,
-        "b_error": change.error,
     }
 
 
@@ -327,74 +260,5 @@ _SETTLE: Final = (
                 "reasoning_tokens",
             )
         }
-    )
-)
-
-_RESULT_ID: Final = (
-    select(results.c.id)
-    .where(
-        results.c.result_key == bindparam("b_key"),
-        results.c.model == bindparam("b_model"),
-        results.c.refresh_job_id == bindparam("b_refresh"),
-    )
-    .scalar_subquery()
-)
-
-_LEASED: Final = (
-    items.c.id == bindparam("b_id"),
-    items.c.lease_id == bindparam("b_lease"),
-    items.c.status == ItemStatus.LEASED.value,
-)
-
-_DONE_FROM: Final = sources_of(ITEM_TRANSITIONS, ItemStatus.DONE)
-
-_FINISH: Final = (
-    update(items)
-    .where(*_LEASED)
-    .values(status=ItemStatus.DONE.value, lease_id=None, result_id=_RESULT_ID, error_class=None, error=None)
-)
-
-_FINISH_LATE: Final = (
-    update(items)
-    .where(items.c.id == bindparam("b_id"), or_(*(items.c.status == status for status in _DONE_FROM)))
-    .values(status=ItemStatus.DONE.value, lease_id=None, result_id=_RESULT_ID, error_class=None, error=None)
-)
-
-_FINISH_TWINS: Final = (
-    update(items)
-    .where(
-        items.c.result_key == bindparam("b_key"),
-        items.c.accepts_key == bindparam("b_accepts"),
-        items.c.status == ItemStatus.PENDING.value,
-    )
-    .values(status=ItemStatus.DONE.value, reused=True, result_id=_RESULT_ID)
-)
-
-_CHANGE: Final = (
-    update(items)
-    .where(*_LEASED)
-    .values(
-        status=bindparam("b_status"),
-        tier=bindparam("b_tier"),
-        ready_at=bindparam("b_ready"),
-        lease_id=None,
-        error_class=bindparam("b_class"),
-        error=bindparam("b_error"),
-    )
-)
-
-_CHANGE_TWINS: Final = (
-    update(items)
-    .where(
-        items.c.job_id == bindparam("b_job"),
-        items.c.result_key == bindparam("b_key"),
-        items.c.accepts_key == bindparam("b_accepts"),
-        items.c.status == ItemStatus.PENDING.value,
-    )
-    .values(
-        status=bindparam("b_status"),
-        tier=bindparam("b_tier"),
-        error_class=bindparam("b_class"),
-        error=bindparam("b_error"),
     )
 )

@@ -7,7 +7,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, and_, case, exists, func, insert, not_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    insert,
+    not_,
+    select,
+    update,
+)
 
 from batcher.domain import ITEM_TRANSITIONS, JOB_TRANSITIONS, ItemStatus, JobState
 from batcher.errors import UsageError
@@ -319,12 +331,6 @@ def count_items_of(connection: Connection, job_ids: Sequence[int]) -> dict[int, 
     for job_id, status, count in rows:
         counts[job_id][ItemStatus(status)] = count
     return counts
-
-
-def count_reused(connection: Connection, job_id: int) -> int:
-    """How many of a job's items took an answer that was there or that another item brought."""
-    query = select(func.count()).where(items.c.job_id == job_id, items.c.reused.is_(True))
-    return int(connection.execute(query).scalar_one())
 
 
 def count_errors(connection: Connection, job_id: int, status: ItemStatus) -> dict[str, int]:

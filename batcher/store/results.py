@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, func, select
+from sqlalchemy import Connection, Row, bindparam, func, literal_column, select
 
 from batcher.domain import ItemStatus
 from batcher.store.tables import attempts, items, results
+from batcher.store.tallies import tallies_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,15 @@ def read_outputs(connection: Connection, result_ids: Sequence[int]) -> dict[int,
 
 def count_models(connection: Connection, job_id: int) -> dict[tuple[str, str], int]:
     """How many of a job's items each model answered, by tier and model. Answers taken over are left out."""
-    # A result has the id of the attempt that brought it, and the rows of attempts are smaller.
-    query = (
-        select(attempts.c.tier, attempts.c.model, func.count())
-        .join_from(items, attempts, attempts.c.id == items.c.result_id)
-        .where(items.c.job_id == job_id, items.c.reused.is_(False))
-        .group_by(attempts.c.tier, attempts.c.model)
-    )
-    return {(tier, model): count for tier, model, count in connection.execute(query)}
+    found = tallies_of(connection, job_id)
+    return {key: tally.answered for key, tally in found.items() if tally.answered}
+
+
+def count_reused(connection: Connection, job_id: int) -> int:
+    """How many of a job's items took an answer that was there or that another item brought."""
+    # As a literal, so that both databases see that the partial index applies.
+    query = select(func.count()).where(items.c.job_id == job_id, literal_column("items.reused"))
+    return int(connection.execute(query).scalar_one())
 
 
 def iter_item_results(

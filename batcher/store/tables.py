@@ -106,6 +106,7 @@ items = Table(
         postgresql_where=text("lease_id IS NOT NULL"),
     ),
     Index("ix_items_result_key", "result_key"),
+    Index("ix_items_reused", "job_id", sqlite_where=text("reused"), postgresql_where=text("reused")),
     Index(
         "uq_items_in_flight",
         "result_key",
@@ -176,6 +177,12 @@ attempts = Table(
         sqlite_where=text("state = 'sending'"),
         postgresql_where=text("state = 'sending'"),
     ),
+    Index(
+        "ix_attempts_unknown",
+        "job_id",
+        sqlite_where=text("state = 'unknown'"),
+        postgresql_where=text("state = 'unknown'"),
+    ),
 )
 """One row per call to a model. The id is ``lease_id << 20 | sequence``: unique without a round trip. The
 prices are those that it was charged at: once settled, those of long calls if it was one."""
@@ -194,6 +201,21 @@ results = Table(
 )
 """Valid answers, written once; the id is that of the attempt that brought it. ``refresh_job_id`` is 0, or the
 ``--refresh`` job that asked for a new one."""
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("job_id", Id, primary_key=True, autoincrement=False),
+    Column("tier", String(50), primary_key=True),
+    Column("model", String(200), primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_nusd", BigInteger, nullable=False),
+    Column("answered", BigInteger, nullable=False),
+)
+"""What the settled attempts of a job's tier and model come to, and how many items they answered."""
 
 ledger_accounts = Table(
     "ledger_accounts",

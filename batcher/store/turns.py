@@ -10,10 +10,11 @@ from typing import Final
 from sqlalchemy import Connection, func, select, update
 
 from batcher.domain import ItemStatus, JobState, LeaseState
+from batcher.store.leases import pending_tiers
 from batcher.store.tables import items, jobs, leases
 
 _LATEST_LEASES: Final = 64
-"""So far back it is counted who was served: longer, and a job that comes new would keep the others waiting."""
+"""So far back it is counted who was served: further, and a job that comes new would keep others waiting."""
 
 
 def workable_job_ids(connection: Connection, only: Sequence[int] | None = None) -> list[int]:
@@ -63,21 +64,23 @@ def in_turn(connection: Connection, job_ids: Sequence[int]) -> list[int]:
 
 
 def ready_tiers(connection: Connection, job_ids: Sequence[int], now: float) -> list[str]:
-    """The tiers where an item of these jobs may be leased now."""
+    """The tiers where an item of these jobs may be leased now: a step through the index for each."""
     found: set[str] = set()
     for job_id in job_ids:
-        query = (
-            select(items.c.tier)
-            .where(
-                items.c.job_id == job_id,
-                items.c.status == ItemStatus.PENDING.value,
-                items.c.ready_at <= now,
-            )
-            .limit(1)
-        )
-        while (tier := connection.execute(query.where(items.c.tier.not_in(found))).scalar()) is not None:
-            found.add(tier)
+        for tier in pending_tiers(connection, job_id):
+            if tier not in found and _is_ready(connection, job_id, tier, now):
+                found.add(tier)
     return sorted(found)
+
+
+def _is_ready(connection: Connection, job_id: int, tier: str, now: float) -> bool:
+    query = select(items.c.id).where(
+        items.c.job_id == job_id,
+        items.c.status == ItemStatus.PENDING.value,
+        items.c.tier == tier,
+        items.c.ready_at <= now,
+    )
+    return connection.execute(query.limit(1)).scalar() is not None
 
 
 def set_priority(connection: Connection, job_id: int, priority: int) -> None:

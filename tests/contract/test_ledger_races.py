@@ -136,6 +136,8 @@ def test_workers_that_touch_the_same_accounts_in_any_order_never_lock_each_other
         runtime.ledger.lock(connection)
         for scope in ("day", "tier:economy", "provider:together"):
             runtime.ledger.set_cap(connection, scope, CAP_NUSD)
+    for name in ("openai", "together"):
+        runtime.provider(name)  # threads that import a vendor's SDK at once may see it half imported
     with ThreadPoolExecutor(WORKERS) as pool:
         workers = [pool.submit(_work, runtime, store_url, seed) for seed in range(WORKERS)]
         assert sum(worker.result(timeout=120) for worker in workers) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sqlite3
 import threading
@@ -14,6 +15,8 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
+from batcher.documents.corpus import Parsed, document_of_text
+from batcher.engine import ingestion
 from batcher.engine.control import Ending
 from batcher.errors import StoreAwayError
 from batcher.runtime import Runtime
@@ -40,7 +43,7 @@ DROP = text(
 @pytest.fixture
 def runtime(tmp_path: Path, store_url: str, vendor_server: VendorServer) -> Iterator[Runtime]:
     made = make_runtime(
-        tmp_path / "home", vendor_server, database_url=store_url, concurrency=8, chunk_items=8, lease_s=2
+        tmp_path / "home", vendor_server, database_url=store_url, concurrency=8, chunk_items=8, lease_s=60
     )
     yield made
     made.store.close()
@@ -58,13 +61,10 @@ def assert_each_was_paid_once(runtime: Runtime, job_id: int, vendor: VendorServe
     assert reserved(runtime) == 0
 
 
-def test_a_commit_whose_word_is_lost_is_not_made_twice(
-    runtime: Runtime, vendor_server: VendorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server commits, and the connection breaks before it says so: every fifth time."""
-    job = make_job(runtime, corpus())
-    engine = runtime.store.engine
-    commit, chance = engine.dialect.do_commit, random.Random(5)
+def lose_words(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """The database commits, and the connection breaks before it says so: every fifth time; grows by each."""
+    dialect = runtime.store.engine.dialect
+    commit, chance = dialect.do_commit, random.Random(5)
     broken = sqlite3.OperationalError if runtime.store.is_sqlite else psycopg.OperationalError
     lost: list[bool] = []
 
@@ -74,11 +74,36 @@ def test_a_commit_whose_word_is_lost_is_not_made_twice(
             lost.append(True)
             raise broken("the connection was lost")
 
-    monkeypatch.setattr(engine.dialect, "do_commit", commit_and_say_nothing)
+    monkeypatch.setattr(dialect, "do_commit", commit_and_say_nothing)
+    return lost
+
+
+def test_a_commit_whose_word_is_lost_is_not_made_twice(
+    runtime: Runtime, vendor_server: VendorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leases last for a minute: one whose word was lost is given back at once, not when it runs out."""
+    job = make_job(runtime, corpus())
+    lost_words = lose_words(runtime, monkeypatch)
+    started = time.monotonic()
     assert run(runtime, job.id) is Ending.IDLE
+    assert time.monotonic() - started < 55
     monkeypatch.undo()
-    assert len(lost) > 5
+    assert len(lost_words) > 5
     assert_each_was_paid_once(runtime, job.id, vendor_server)
+
+
+def test_an_ingestion_goes_on_when_the_word_of_a_batch_is_lost(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(runtime, {})
+    lost_words = lose_words(runtime, monkeypatch)
+    monkeypatch.setattr(ingestion, "BATCH_ITEMS", 4)
+    parsed = (Parsed(source, document_of_text(content)) for source, content in corpus().items())
+    intake = ingestion.ingest(runtime.store, job, parsed, image_tier=None)
+    monkeypatch.undo()
+    assert intake.seen == DOCUMENTS
+    assert lost_words
+    assert item_statuses(runtime, job.id) == {"pending": DOCUMENTS}
 
 
 @pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
@@ -125,3 +150,28 @@ def test_whoever_stands_still_in_his_turn_loses_it(store: Store, store_url: str)
     assert time.monotonic() - began < 20
     slow.close()
     quick.close()
+
+
+def test_a_run_does_not_go_on_without_those_who_keep_its_leases(
+    runtime: Runtime, vendor_server: VendorServer
+) -> None:
+    """An error that is no lost store ends it with that error: it would lose all its leases unawares."""
+    vendor_server.configure(latency_s=2.0)
+    job = make_job(runtime, corpus())
+
+    async def main() -> None:
+        engine = runtime.engine()
+
+        def fail(*_: object) -> list[int]:
+            raise ZeroDivisionError
+
+        engine._control.look = fail  # type: ignore[method-assign, assignment]
+        try:
+            await engine.run([job.id])
+        finally:
+            await runtime.aclose()
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(main())
+    statuses = item_statuses(runtime, job.id)
+    assert statuses.get("done", 0) == len(vendor_server.bill) < DOCUMENTS, "what was in flight is stored"

@@ -33,3 +33,13 @@ def test_scale_ingests_and_judges(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines[1:3]] == ["1,000", "1,500"], ended.stderr
     assert ended.returncode == int(any(line.startswith("MISSED") for line in lines))
     assert not list(tmp_path.iterdir())
+
+
+def test_distributed_runs_worker_processes_and_judges(tmp_path: Path) -> None:
+    sizes = ["--items", "1500", "--docs", "100", "--rounds", "1", "--workers", "1,2"]
+    ended = run("distributed.py", *sizes, "--folder", str(tmp_path))
+    lines = ended.stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("        ")] == ["1", "2"], ended.stderr
+    verdicts = [line for line in lines if line.startswith(("met ", "MISSED "))]
+    assert len(verdicts) == 8, ended.stderr
+    assert ended.returncode == int(any(line.startswith("MISSED") for line in verdicts))

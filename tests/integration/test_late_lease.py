@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 from batcher.engine.control import Ending
 from batcher.engine.leasing import reclaim_lost
@@ -12,6 +13,7 @@ from batcher.engine.writer import Mark
 from tests.support.runs import MODEL, item_statuses, make_job, make_runtime, reserved, rows, spent
 from tests.support.vendor_server import VendorServer
 
+LEASE_S = 3.0
 DOCUMENTS = 12
 """More than the eight failures in a row that open a circuit for 15 seconds."""
 
@@ -49,3 +51,29 @@ def test_calls_held_back_after_a_long_sleep_open_no_circuit_and_keep_no_permit(
     assert len(vendor_server.bill) == DOCUMENTS
     assert spent(runtime) == sum(row.cost_nusd for row in rows(runtime, "attempts") if row.outcome == "ok")
     assert reserved(runtime) == 0
+
+
+def test_a_lease_that_is_given_while_others_are_being_renewed_is_not_taken_for_lost(
+    tmp_path: Path, vendor_server: VendorServer
+) -> None:
+    runtime = make_runtime(tmp_path / "home", vendor_server, lease_s=LEASE_S, chunk_items=DOCUMENTS)
+    vendor_server.configure(latency_s=0.1)
+    job = make_job(runtime, {f"d{number}": f"text {number}" for number in range(DOCUMENTS)})
+
+    async def main() -> Ending:
+        engine = runtime.engine()
+        lease = engine._leaser.lease
+
+        def lease_slowly(*arguments: Any, **options: Any) -> Any:
+            leased = lease(*arguments, **options)
+            time.sleep(0.4 * LEASE_S)  # renewals are due after a third
+            return leased
+
+        engine._leaser.lease = lease_slowly  # type: ignore[method-assign]
+        try:
+            return await engine.run([job.id])
+        finally:
+            await runtime.aclose()
+
+    assert asyncio.run(main()) is Ending.IDLE
+    assert [row.outcome for row in rows(runtime, "attempts")] == ["ok"] * DOCUMENTS

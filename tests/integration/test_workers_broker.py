@@ -1,4 +1,4 @@
-"""Redis as the broker: away, restarted, behind a password and TLS; what its queues hold, and what they refuse."""
+"""Redis as the broker: away, restarted, behind a password and TLS; what its queues hold and refuse."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from tests.support.vendor_server import VendorServer
 
 QUEUE = queue_of("economy")
 PASSWORD = "s3cret-broker-word"
-BEFORE_POLLS_S = 1.5
-"""Idle engines look by themselves, but never take a message off a queue: Celery's consumer alone does."""
 
 
 @pytest.fixture
@@ -70,7 +68,9 @@ def test_a_broker_that_comes_late_and_restarts_keeps_nobody_from_working(
     assert fleet.counts(1) == {"done": 4}
     redis.start()
     worker.wait_for("ready.")
+    [child] = worker.children()
     assert ring(fleet) == RINGS_PER_TIER
+    # Idle engines look by themselves, but only Celery's consumer takes messages off a queue.
     wait_until(lambda: depth(redis) == 0, 10)
 
     vendor_server.configure(latency_s=0.2)
@@ -91,6 +91,7 @@ def test_a_broker_that_comes_late_and_restarts_keeps_nobody_from_working(
     vendor_server.configure(latency_s=0)
     fleet.wait_for_state(2, JobState.DONE)
     assert vendor_server.totals()["calls"] == 304
+    assert worker.children() == [child], "it went on, it was not started anew"
 
     redis.stop()
     started = time.monotonic()
@@ -104,7 +105,7 @@ def test_a_password_and_tls_are_in_the_url_and_in_no_log(
     redis.start()
     with redis.client() as client:
         client.acl_setuser(
-            "batcher", enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"], channels=["*"], commands=["+@all"]
+            "batcher", enabled=True, passwords=[f"+{PASSWORD}"], keys="*", channels="*", commands=["+@all"]
         )
         client.acl_setuser("default", enabled=False)
     certificate, key = make_certificate(tmp_path)
@@ -119,15 +120,17 @@ def test_a_password_and_tls_are_in_the_url_and_in_no_log(
         assert (found["tiers"], found["done"]) == (["economy"], 8)
         assert "Redis answers" in fleet.batcher("doctor", code=None).out
         assert proxy.connections > 2
-        said = [worker.log]
-        for url in (f"rediss://batcher:wrong-{PASSWORD}{tail}", f"rediss://batcher:{PASSWORD}@127.0.0.1:1/0"):
-            for words in (("workers",), ("doctor",), ("-v", "submit", "docs.jsonl", "--task", "./cards")):
-                outcome = fleet.batcher(*words, code=None, BATCHER_BROKER_URL=url)
-                said += [outcome.out, outcome.err]
-            away = fleet.start("worker", "--tier", "economy", BATCHER_BROKER_URL=url)
-            away.wait_for("Cannot connect to" if ":1/0" in url else "WRONGPASS")
-            said.append(away.log)
-            away.end()
+        wrong = f"rediss://batcher:wrong-{PASSWORD}{tail}"
+        away = f"rediss://batcher:{PASSWORD}@127.0.0.1:1/0"
+        unheard = [fleet.start("worker", "--maintenance", BATCHER_BROKER_URL=url) for url in (wrong, away)]
+        outcomes = [
+            fleet.batcher("workers", code=5, BATCHER_BROKER_URL=wrong),
+            fleet.batcher("doctor", code=None, BATCHER_BROKER_URL=wrong),
+            fleet.batcher("-v", "submit", "docs.jsonl", "--task", "./cards", BATCHER_BROKER_URL=away),
+        ]
+        unheard[0].wait_for("invalid username-password")
+        unheard[1].wait_for("Cannot connect to")
+        said = [worker.log, *(child.log for child in unheard), *(one.out + one.err for one in outcomes)]
         assert worker.stop() == 0
     assert [text for text in said if PASSWORD in text] == []
 

@@ -1,7 +1,7 @@
 """A fleet on this machine: a real broker, a real store, a simulated vendor, and worker processes.
 
-Every child runs with all warnings as errors, Celery's deprecations among them; only what Celery says to root is let
-through, because tests may run as root.
+Every child runs with all warnings as errors, Celery's deprecations among them; let through is only what Celery
+says to root, because tests may run as root, and connections that nobody closed before the process ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sqlalchemy import func, select
 
 from batcher.domain import JobState
 from batcher.store.database import Store
-from batcher.store.jobs import Job, count_items_of, get_job
+from batcher.store.jobs import Job, count_items_of, get_job, list_jobs
 from batcher.store.tables import attempts, leases, ledger_accounts
 
 KEY = "sk-loopback-7d3f0a9b2c4e6f81"
@@ -156,7 +156,9 @@ class Fleet:
     started: list[Child] = field(default_factory=list)
 
     @classmethod
-    def make(cls, root: Path, *, broker_url: str | None, store_url: str, openai_url: str, **env: str) -> Fleet:
+    def make(
+        cls, root: Path, *, broker_url: str | None, store_url: str, openai_url: str, **env: str
+    ) -> Fleet:
         """Lay out a home and a working folder below ``root``."""
         home, folder = root / "home", root / "work"
         home.mkdir(parents=True)
@@ -245,6 +247,11 @@ class Fleet:
         with self.store.read() as connection:
             return get_job(connection, job_id)
 
+    def job_of(self, path: str) -> int:
+        """The newest job of a path."""
+        with self.store.read() as connection:
+            return next(job.id for job in list_jobs(connection) if job.paths == (path,))
+
     def counts(self, job_id: int) -> dict[str, int]:
         """A job's items by status, those that there are."""
         with self.store.read() as connection:
@@ -281,7 +288,8 @@ class Fleet:
         for child in self.started:
             assert KEY not in child.log
             assert "DeprecationWarning" not in child.log, child.log
-            assert "Traceback" not in child.log, child.log
+            assert "Unrecoverable error" not in child.log, child.log
+            assert "\nTraceback" not in child.log, child.log
 
     @staticmethod
     def command(words: tuple[str | Path | int, ...]) -> list[str]:

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, select
 from batcher.budget.ledger import DEFAULT_DAILY_CAP_NUSD, Account, Funding, accounts_of
 from batcher.domain import AttemptState, ItemStatus
 from batcher.runtime import Runtime
-from batcher.store.attempts import ItemChange
 from batcher.store.database import Store
+from batcher.store.item_changes import ItemChange
 from batcher.store.leases import QueuedItem
 from batcher.store.tables import attempts, documents, items, jobs, leases
 from tests.support.runs import MODEL, make_runtime

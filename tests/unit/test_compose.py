@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +98,17 @@ def test_the_image_runs_without_rights_and_copies_what_exists() -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert {f"!{name}" for name in copied} <= set(ignored)
     assert ":latest" not in DOCKERFILE
+
+
+def test_the_image_has_every_file_that_is_no_module() -> None:
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    patterns = tables["package-data"]["*"]
+    files = [
+        path
+        for package in ("batcher", "workers", "jobs")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc"}
+    ]
+    assert len(files) > 10
+    assert [path for path in files if not any(fnmatch(path.name, pattern) for pattern in patterns)] == []
+    assert [path for path in files if not (path.parent / "__init__.py").exists()] == []

@@ -117,12 +117,12 @@ def test_no_key_at_all_names_the_variables(
     assert "--tier local" in said
 
 
-def test_detach_with_a_broker_is_told_to_come_later(
+def test_standard_input_cannot_be_left_to_a_process_in_the_background(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BATCHER_BROKER_URL", "redis://127.0.0.1:6379/0")
-    assert main([*SUBMIT, "--detach"]) == 3
-    assert "later" in capsys.readouterr().err
+    assert main(["submit", "-", *SUBMIT[2:], "--detach"]) == 2
+    assert "standard input" in capsys.readouterr().err
 
 
 def test_a_detail_of_the_settings_that_is_wrong_is_named(

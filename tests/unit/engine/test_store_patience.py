@@ -34,6 +34,12 @@ def test_what_failed_is_done_again_until_it_is_done() -> None:
     assert patience.back_for_s() < 5
 
 
+def test_a_short_absence_is_not_counted() -> None:
+    patience = Patience(math.inf, long_s=60)
+    assert patience.keep(Flaky(1), "there") == "there"
+    assert patience.back_for_s() == math.inf
+
+
 def test_it_ends_when_its_time_is_over() -> None:
     patience, flaky = Patience(0.25), Flaky(math.inf)
     started = time.monotonic()
