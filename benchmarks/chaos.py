@@ -39,7 +39,7 @@ from batcher.errors import DependencyError
 from batcher.store.tables import leases
 
 EVERY_S: Final = 1.0
-LONGEST_S: Final = 400.0
+LONGEST_S: Final = 900.0
 OVERSLEPT_S: Final = (1.0, 3.0)
 _LOOK_EVERY_S: Final = 0.25
 _SETTLE_S: Final = 30.0
@@ -57,7 +57,7 @@ DECK: Final = {
 """How often each is dealt, of 15."""
 
 MOST_VENDOR_RESTARTS: Final = 2
-"""Each opens the circuits of all workers, for 15 s at first and ever longer: nothing would be left to attack."""
+"""Each opens the circuits of all workers, for 15 s at first and ever longer: no work would be attacked."""
 
 _DROP: Final = text(
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"

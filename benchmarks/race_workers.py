@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from select import select
 from typing import Final, Self
 
 from race_course import Course
-from sqlalchemy import ColumnElement, func, make_url, select, text
+from sqlalchemy import ColumnElement, func, make_url, text
+from sqlalchemy import select as query_of
 
 from batcher.store.tables import leases
 
@@ -35,6 +37,7 @@ class Worker:
 
     Attributes:
         pid: its id.
+        handle: its pidfd, which no later process of the same id can be mistaken for.
         name: what the database knows its connections by.
         account: what the simulator's bill knows its key by.
         says: the file that takes how its run ended.
@@ -44,6 +47,7 @@ class Worker:
 
     number: int
     pid: int
+    handle: int
     name: str
     account: str
     says: Path
@@ -55,6 +59,16 @@ class Worker:
     def is_asleep(self) -> bool:
         """Whether it is stopped."""
         return self.wakes_at is not None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process has ended."""
+        return bool(select([self.handle], [], [], 0)[0])
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.handle, number)
 
 
 class Workers:
@@ -88,6 +102,8 @@ class Workers:
         for worker in self.running():
             self._kill(worker)
         self._forker.communicate()
+        for worker in self.everyone:
+            os.close(worker.handle)
 
     def start(self) -> None:
         """One more."""
@@ -104,12 +120,12 @@ class Workers:
         self._forker.stdin.flush()
         pid = int(self._forker.stdout.readline())
         account = blake2b(key.encode(), digest_size=6).hexdigest()
-        self.everyone.append(Worker(number, pid, name, account, says))
+        self.everyone.append(Worker(number, pid, os.pidfd_open(pid), name, account, says))
 
     def running(self) -> list[Worker]:
         """Those that have not ended; takes down what the others said."""
         for worker in self.everyone:
-            if worker.ended is None and not worker.was_killed and _is_gone(worker.pid):
+            if worker.ended is None and not worker.was_killed and worker.is_gone:
                 worker.ended = worker.says.read_text() if worker.says.exists() else "it is gone"
         return [worker for worker in self.everyone if worker.ended is None and not worker.was_killed]
 
@@ -132,7 +148,7 @@ class Workers:
                 continue
             ends_at = self._lease_ends_at(worker)
             if ends_at is None:
-                _send(worker, signal.SIGCONT)
+                worker.send(signal.SIGCONT)
                 continue
             worker.wakes_at = time.monotonic() + ends_at - self._now() + OVERSLEPT_S
             return
@@ -141,14 +157,14 @@ class Workers:
         """SIGCONT those that have slept long enough."""
         for worker in self.everyone:
             if worker.wakes_at is not None and time.monotonic() >= worker.wakes_at:
-                _send(worker, signal.SIGCONT)
+                worker.send(signal.SIGCONT)
                 worker.wakes_at = None
                 self.naps += 1
 
     def _kill(self, worker: Worker) -> None:
         worker.was_killed = True
-        _send(worker, signal.SIGKILL)
-        while not _is_gone(worker.pid):
+        worker.send(signal.SIGKILL)
+        while not worker.is_gone:
             time.sleep(0.001)
 
     def _now(self) -> float:
@@ -157,25 +173,25 @@ class Workers:
 
     def _has_begun(self, worker: Worker) -> bool:
         """Whether it ever had a lease: one that is still starting up can lose nothing."""
-        query = select(func.count()).select_from(leases).where(_is_of(worker))
+        query = query_of(func.count()).select_from(leases).where(_is_of(worker))
         with self.course.runtime.store.read() as connection:
             return connection.execute(query).scalar_one() > 0
 
     def _lease_ends_at(self, worker: Worker) -> float | None:
         """When the last of a worker's leases runs out, on the database's clock."""
-        query = select(func.max(leases.c.expires_at)).where(_is_of(worker), leases.c.state == "active")
+        query = query_of(func.max(leases.c.expires_at)).where(_is_of(worker), leases.c.state == "active")
         with self.course.runtime.store.read() as connection:
             return connection.execute(query).scalar_one_or_none()
 
     def _stop_outside_a_transaction(self, worker: Worker) -> bool:
         """Whether it could be stopped so that it holds no lock, which would stop all the others too."""
         for _ in range(50):
-            _send(worker, signal.SIGSTOP)
-            if not _is_stopped(worker.pid):
+            worker.send(signal.SIGSTOP)
+            if not _is_stopped(worker):
                 return False
             if self._holds_nothing(worker):
                 return True
-            _send(worker, signal.SIGCONT)
+            worker.send(signal.SIGCONT)
             time.sleep(self.chance.uniform(0, 0.02))
         return False
 
@@ -195,31 +211,20 @@ def _is_of(worker: Worker) -> ColumnElement[bool]:
     return leases.c.worker.like(f"%:{worker.pid}:%")
 
 
-def _states(pid: int) -> set[str]:
-    """The states of a process's threads; empty if it is gone."""
+def _states(worker: Worker) -> set[str]:
+    """The states of a worker's threads; empty if it is gone."""
     states: set[str] = set()
-    threads = Path(f"/proc/{pid}/task")
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for thread in threads.iterdir():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                states.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
+        for thread in Path(f"/proc/{worker.pid}/task").iterdir():
+            states.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
     return states
 
 
-def _send(worker: Worker, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(worker.pid, number)
-
-
-def _is_gone(pid: int) -> bool:
-    return _states(pid) <= {"Z", "X"}
-
-
-def _is_stopped(pid: int) -> bool:
-    """Wait until every thread of a process that got SIGSTOP has stopped; False if it has ended."""
+def _is_stopped(worker: Worker) -> bool:
+    """Wait until every thread of a worker that got SIGSTOP has stopped; False if it has ended."""
     ends_at = time.monotonic() + _STOPPED_WITHIN_S
-    while time.monotonic() < ends_at and not _is_gone(pid):
-        if _states(pid) == {"T"}:
+    while time.monotonic() < ends_at and not worker.is_gone:
+        if _states(worker) == {"T"}:
             return True
         time.sleep(0.001)
     return False

@@ -58,7 +58,10 @@ def leave_reading(runtime: Runtime, job: Job) -> None:
 @click.argument("job", type=JOB_ID)
 @click.pass_obj
 def ingest(settings: Settings, job: int) -> None:
-    """Read a job's corpus to its end and ring for workers; what submit --detach leaves behind."""
+    """Read a job's corpus; what submit --detach runs.
+
+    Rings for workers as it goes on, so that they start on what is in.
+    """
     from batcher.cli.locking import RunLocks
     from batcher.runtime import Runtime
     from batcher.store.jobs import get_job
@@ -72,21 +75,33 @@ def ingest(settings: Settings, job: int) -> None:
             raise UsageError(f"Job {job} is {found.state}: its corpus is not being read")
         try:
             intake = _read(runtime, found)
+        except _NotWantedError as stopped:
+            note(f"Job {job} is {stopped}: its corpus is not read any further.")
+            return
         except BaseException as error:
             _pause(runtime, job, str(error) if isinstance(error, BatcherError) else type(error).__name__)
             raise
     note(f"Job {job}: {intake.seen:,} documents read, {intake.rejected:,} of them rejected.")
 
 
+class _NotWantedError(Exception):
+    """The job was paused or cancelled in mid-reading."""
+
+
 def _read(runtime: Runtime, job: Job) -> Intake:
     from batcher.cli.following import ring_for
     from batcher.engine.submission import finish_ingestion
     from batcher.planning.order import find_image_tier
+    from batcher.store.jobs import get_job
 
     rung_at = 0
 
     def ring_now_and_then(intake: Intake) -> None:
         nonlocal rung_at
+        with runtime.store.read() as connection:
+            state = get_job(connection, job.id).state
+        if state in {JobState.PAUSED, JobState.CANCELLED}:
+            raise _NotWantedError(state)
         if rung_at == 0 or intake.seen >= rung_at + _RING_EVERY:
             rung_at = intake.seen
             ring_for(runtime, [job.id])

@@ -114,5 +114,6 @@ _REDIS_OPTIONS: Final[dict[str, Any]] = {
     "socket_connect_timeout": _SOCKET_TIMEOUT_S,
     "socket_keepalive": True,
     "health_check_interval": _HEALTH_CHECK_S,
-    "retry_on_timeout": True,
 }
+"""Nothing is retried below Celery: redis-py would connect anew within a read that waits without a time limit,
+and the worker's event loop would stand still in it until somebody broadcasts (redis 8.1, kombu 5.7)."""

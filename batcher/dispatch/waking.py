@@ -67,8 +67,8 @@ class Waker:
                 return sum(self._ring(connection, tier, most) for tier in tiers)
         except _UNREACHABLE as error:
             raise DependencyError(
-                f"The broker cannot be reached: {type(error).__name__}. What was submitted is stored, "
-                "and workers find it when they look. See that the broker is up that its URL fits"
+                f"The broker cannot be reached: {type(error).__name__}. What was submitted is stored, and "
+                "workers find it when they look. See that it is up and that BATCHER_BROKER_URL is right"
             ) from None
 
     def depth(self, queue: str) -> int:
@@ -79,6 +79,7 @@ class Waker:
         """
         try:
             with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0.1)
                 return self._depth(connection, queue)
         except _UNREACHABLE as error:
             raise DependencyError(f"The broker cannot be reached: {type(error).__name__}") from None

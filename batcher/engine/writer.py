@@ -37,13 +37,13 @@ from batcher.store.leases import HeldMoney, draw, find_attempts, held_leases
 
 _log = logging.getLogger("batcher.ledger")
 
-GROUP_INTERVAL_S = 0.02
+GROUP_INTERVAL_S: Final = 0.02
+LONGEST_INTERVAL_S: Final = 0.2
 """Least time between the starts of two group commits of a busy process: a commit costs as much CPU as several
-calls, and 20 ms are hidden by the calls that are marked ahead of the wire."""
+calls, and 20 ms are hidden by the calls marked ahead. Twice a commit's time if that is more."""
 
 PATIENCE_S: Final = 60.0
-"""How long a follow-up call waits for room under a cap on which nothing moves any more: longer than nearly
-every call takes. It ends where several workers wait for what they hold in reserve themselves."""
+"""How long a follow-up call waits for room under a cap on which nothing moves: longer than a call takes."""
 
 _ASK_AGAIN_S: Final = 0.5
 
@@ -116,7 +116,7 @@ class _Group:
 class Writer:
     """Collects what the items of a process have to write and commits it in groups.
 
-    While one group is being committed, and for at least 20 ms, the next one gathers, so that groups grow with
+    While one group is being committed, and for as long again, the next one gathers, so that groups grow with
     the load and an idle process commits at once.
 
     A follow-up call (a repair, a retry, the next part) that a cap does not admit waits while what others hold
@@ -209,7 +209,7 @@ class Writer:
         while True:
             await self._gather()
             await asyncio.sleep(max(0.0, next_at - loop.time()))
-            next_at = loop.time() + GROUP_INTERVAL_S
+            started = loop.time()
             self._wake.clear()
             group, self._group = self._group, _Group()
             self._ask_again(group, loop.time())
@@ -221,6 +221,8 @@ class Writer:
                 _fail(self._group, error)
                 _fail(_Group(self._waiting), error)
                 return
+            twice_s = 2 * (loop.time() - started)
+            next_at = started + max(GROUP_INTERVAL_S, min(twice_s, LONGEST_INTERVAL_S))
             for asked, verdict in zip(group.marks, verdicts, strict=True):
                 if not self._must_wait(asked, verdict, loop.time()):
                     _resolve(asked.future, verdict)

@@ -13,7 +13,7 @@ from batcher.domain import ItemStatus, JobState, LeaseState
 from batcher.store.leases import pending_tiers
 from batcher.store.tables import items, jobs, leases
 
-_LATEST_LEASES: Final = 64
+_LATEST_LEASES: Final = 16
 """So far back it is counted who was served: further, and a job that comes new would keep others waiting."""
 
 

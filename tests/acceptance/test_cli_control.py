@@ -20,8 +20,8 @@ SUBMIT = ("submit", "docs", "--task", "./cards")
 
 @pytest.fixture
 def slow(cli: Cli, vendor_server: VendorServer) -> VendorServer:
-    """A vendor that answers after 0.2 s, two calls at a time: a document takes 0.1 s."""
-    vendor_server.configure(latency_s=0.2)
+    """A vendor that answers after 0.4 s, two calls at a time: a document takes 0.2 s."""
+    vendor_server.configure(latency_s=0.4)
     cli.env |= {"BATCHER_CONCURRENCY": "2", "BATCHER_CHUNK_ITEMS": "2"}
     return vendor_server
 

@@ -1,7 +1,7 @@
 """A fleet on this machine: a real broker, a real store, a simulated vendor, and worker processes.
 
-Every child runs with all warnings as errors, Celery's deprecations among them; let through is only what Celery
-says to root, because tests may run as root, and connections that nobody closed before the process ended.
+Every child runs with all warnings as errors, Celery's deprecations among them. Let through is only what is
+said to root, because tests may run as root, and of connections that nobody closed before the process ended.
 """
 
 from __future__ import annotations

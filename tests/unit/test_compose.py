@@ -111,4 +111,3 @@ def test_the_image_has_every_file_that_is_no_module() -> None:
     ]
     assert len(files) > 10
     assert [path for path in files if not any(fnmatch(path.name, pattern) for pattern in patterns)] == []
-    assert [path for path in files if not (path.parent / "__init__.py").exists()] == []
