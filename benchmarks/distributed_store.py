@@ -201,7 +201,7 @@ _ANSWER: Final = (
     "UPDATE many SET id = 1000000000000000 + i_id, item_id = i_id",
     "ALTER TABLE many DROP COLUMN i_id",
     "INSERT INTO attempts SELECT * FROM many",
-    "UPDATE tallies SET calls = calls + many.calls, answered = answered + many.calls, "
+    "UPDATE tallies SET calls = tallies.calls + many.calls, answered = tallies.answered + many.calls, "
     "input_tokens = tallies.input_tokens + many.input_tokens, "
     "output_tokens = tallies.output_tokens + many.output_tokens, "
     "cost_nusd = tallies.cost_nusd + many.cost_nusd "

@@ -108,9 +108,9 @@ def test_a_password_and_tls_are_in_the_url_and_in_no_log(
             "batcher", enabled=True, passwords=[f"+{PASSWORD}"], keys="*", channels="*", commands=["+@all"]
         )
         client.acl_setuser("default", enabled=False)
-    certificate, key = make_certificate(tmp_path)
+    certificate, key, authority = make_certificate(tmp_path)
     with TlsProxy(certificate, key, redis.port) as proxy:
-        tail = f"@127.0.0.1:{proxy.port}/0?ssl_cert_reqs=required&ssl_ca_certs={certificate}"
+        tail = f"@127.0.0.1:{proxy.port}/0?ssl_cert_reqs=required&ssl_ca_certs={authority}"
         fleet.env["BATCHER_BROKER_URL"] = f"rediss://batcher:{PASSWORD}{tail}"
         worker = fleet.worker("--tier", "economy")
         fleet.table("docs", 8)
