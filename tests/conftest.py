@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from batcher.providers.local.known import KNOWN
 from batcher.settings import default_home
 from tests.support.over_reservation import LOGGER, ErrorRecords, in_postgresql, in_sqlite_files
 from tests.support.vendor_server import VendorServer
+
+# No test is timed: a busy machine is no fault of the code.
+settings.register_profile("untimed", parent=settings.default, deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
