@@ -151,7 +151,7 @@ class Ledger:
         self._store = store
         self._zone = ZoneInfo(time_zone)
 
-    def lock(self, connection: Connection) -> None:
+    def lock(self, connection: Connection, *, brief: bool = False) -> None:
         """Wait for the turn to move money: the first statement of every transaction that does.
 
         Without it, two transactions of PostgreSQL that touch leases, attempts and accounts in different order
@@ -159,7 +159,7 @@ class Ledger:
         same. It scales with the load: while one group commit waits the next answers join it, so that groups
         grow and their number does not.
         """
-        self._store.take_turn(connection, _LOCK_KEY)
+        self._store.take_turn(connection, _LOCK_KEY, brief=brief)
 
     def today(self, connection: Connection) -> str:
         """The day (YYYY-MM-DD) that a reservation made now falls on; its account is open afterwards.

@@ -137,7 +137,7 @@ class Leaser:
         while True:
             try:
                 with self._store.write() as connection:
-                    self._ledger.lock(connection)
+                    self._ledger.lock(connection, brief=True)
                     if self._is_in_doubt:
                         self._give_back_unknown(connection)
                     leased = self._lease(connection, limit, job_ids, tiers, thorough=thorough)

@@ -268,7 +268,7 @@ class Writer:
         self, connection: Connection, group: _Group, *, is_repeated: bool = False
     ) -> list[Exception | None]:
         """Write a group. One that was tried may be there: a connection can be lost after the commit."""
-        self._ledger.lock(connection)
+        self._ledger.lock(connection, brief=True)
         now = self._store.now(connection)
         movements = Movements()
         if group.settlements:

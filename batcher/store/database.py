@@ -29,8 +29,13 @@ _SQLITE_NOW = text("SELECT (julianday('now') - 2440587.5) * 86400.0")
 _POSTGRESQL_NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8")
 
 _TAKE_TURN = text(
-    "SELECT set_config('idle_in_transaction_session_timeout', :idle, true), pg_advisory_xact_lock(:key)"
+    "SELECT pg_advisory_xact_lock(:key), set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
+_TAKE_BRIEF_TURN = text(f"{_TAKE_TURN.text}, set_config('transaction_timeout', :whole, true)")
+_KNOWS_TRANSACTION_TIMEOUT: Final = (17,)
+
+_BRIEF_TURNS: Final = 2
+"""How many times longer than it may stand still a brief turn may take as a whole."""
 
 
 class Store:
@@ -53,7 +58,8 @@ class Store:
         home: Path | None = None,
         turn_s: float = TURN_S,
     ) -> None:
-        self._turn = {"idle": f"{max(1, int(turn_s * 1000))}ms"}
+        idle_ms = max(1, int(turn_s * 1000))
+        self._idle, self._whole = f"{idle_ms}ms", f"{_BRIEF_TURNS * idle_ms}ms"
         self.engine = _make_engine(url, read_only=read_only, home=home)
         self.dialect = self.engine.dialect.name
         self._clock = clock
@@ -85,14 +91,25 @@ class Store:
             session.detach()
             yield session
 
-    def take_turn(self, connection: Connection, key: int) -> None:
+    def take_turn(self, connection: Connection, key: int, *, brief: bool = False) -> None:
         """Wait for the turn that a write transaction has until it ends; nothing to do on SQLite.
 
         A process that stops in its turn (its machine sleeps, say) would stop all others: the server ends its
-        transaction when it has asked for nothing for ``turn_s``.
+        transaction when it has asked for nothing for ``turn_s``. It does not count the time while the rest of
+        a batch of statements is to come; for that, PostgreSQL 17 and later can limit the turn as a whole.
+
+        Args:
+            connection: a write transaction that has done nothing yet.
+            key: of the advisory lock.
+            brief: the turn never takes longer than twice ``turn_s``, unless the process stops in it.
         """
-        if not self.is_sqlite:
-            connection.execute(_TAKE_TURN, self._turn | {"key": key})
+        if self.is_sqlite:
+            return
+        version = connection.dialect.server_version_info or ()
+        if brief and version >= _KNOWS_TRANSACTION_TIMEOUT:
+            connection.execute(_TAKE_BRIEF_TURN, {"key": key, "idle": self._idle, "whole": self._whole})
+        else:
+            connection.execute(_TAKE_TURN, {"key": key, "idle": self._idle})
 
     def now(self, connection: Connection) -> float:
         """The database's clock, Unix seconds."""

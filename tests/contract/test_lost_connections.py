@@ -152,6 +152,30 @@ def test_whoever_stands_still_in_his_turn_loses_it(store: Store, store_url: str)
     quick.close()
 
 
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_whoever_stops_between_the_statements_of_a_batch_loses_his_turn(store: Store, store_url: str) -> None:
+    slow, quick = Store(store_url, turn_s=0.3), Store(store_url, turn_s=60)
+    began = time.monotonic()
+
+    def fall_asleep() -> None:
+        with slow.write() as asleep:
+            slow.take_turn(asleep, 1, brief=True)
+            link = asleep.connection.driver_connection.pgconn  # type: ignore[union-attr]
+            link.enter_pipeline_mode()
+            link.send_query_params(b"SELECT 1", [])
+            link.send_flush_request()
+            link.flush()
+            with quick.write() as connection:
+                quick.take_turn(connection, 1)
+            link.exit_pipeline_mode()
+
+    with pytest.raises((StoreAwayError, psycopg.OperationalError)):
+        fall_asleep()
+    assert time.monotonic() - began < 20
+    slow.close()
+    quick.close()
+
+
 def test_a_run_does_not_go_on_without_those_who_keep_its_leases(
     runtime: Runtime, vendor_server: VendorServer
 ) -> None:
