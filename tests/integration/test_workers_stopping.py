@@ -109,9 +109,8 @@ def test_a_killed_child_is_replaced_and_its_items_are_taken_up(
     [child] = worker.children()
     os.kill(child, signal.SIGKILL)
     vendor_server.configure(latency_s=0)
-    [successor] = wait_until(worker.children)
+    wait_until(lambda: any(other != child for other in worker.children()))
     fleet.wait_for_state(1, JobState.DONE)
-    assert successor != child
     assert "ended with -9; starting another in 1 s" in worker.log
     assert fleet.done(1) == 40
     assert vendor_server.totals()["calls"] <= 40 + 4

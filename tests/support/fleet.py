@@ -114,8 +114,12 @@ class Child:
         """The ids of its own children that live."""
         import psutil
 
-        found = psutil.Process(self.process.pid).children()
-        return [child.pid for child in found if child.status() != psutil.STATUS_ZOMBIE]
+        alive = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end between the two questions
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    alive.append(child.pid)
+        return alive
 
     def end(self) -> None:
         """Kill it and all its children."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -28,7 +29,9 @@ class ErrorRecords(logging.Handler):
 
 def in_sqlite_files(folder: Path) -> list[str]:
     """What is wrong in the SQLite stores anywhere below a folder."""
-    return [fault for path in folder.rglob("*.db") for fault in _in_sqlite(path)]
+    # os.walk passes over folders nested too deep to be named, which a test may have made.
+    files = (Path(base, name) for base, _, names in os.walk(folder) for name in names)
+    return [fault for path in files if path.suffix == ".db" for fault in _in_sqlite(path)]
 
 
 def in_postgresql(url: str) -> list[str]:

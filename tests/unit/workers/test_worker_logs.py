@@ -52,7 +52,8 @@ def test_lines_alike_are_spared_and_counted(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_dead_letter_is_a_warning_with_its_ids(caplog: pytest.LogCaptureFixture) -> None:
-    EngineLog().item_failed(1, 2, "economy", None)
+    with caplog.at_level(logging.INFO, "batcher.engine"):
+        EngineLog().item_failed(1, 2, "economy", None)
     [said] = caplog.records
     assert (said.levelname, said.__dict__["job_id"], said.__dict__["item_id"]) == ("WARNING", 1, 2)
 
