@@ -228,7 +228,7 @@ def settle(connection: Connection, ledger: Ledger, proofs: Sequence[Proof]) -> i
         movements = Movements()
         for settled in settle_attempts(connection, [_settlement(proof) for proof in batch]):
             money = settled.reserved
-            funding = Funding(money.job_id, money.task, money.tier, money.provider, money.day)
+            funding = Funding(money.payer_id, money.task, money.tier, money.provider, money.day)
             movements.add(funding, Movement(0, settled.cost_nusd - money.reserved_nusd))
             returned += money.reserved_nusd - settled.cost_nusd
         ledger.move(connection, movements)

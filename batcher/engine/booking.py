@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def funding_of(money: HeldMoney) -> Funding:
     """Whose money a reservation is."""
-    return Funding(money.job_id, money.task, money.tier, money.provider, money.day)
+    return Funding(money.payer_id, money.task, money.tier, money.provider, money.day)
 
 
 def funding_of_call(mark: Mark, lease: HeldMoney, left_nusd: int, today: str) -> tuple[Funding, int]:
@@ -37,7 +37,7 @@ def funding_of_call(mark: Mark, lease: HeldMoney, left_nusd: int, today: str) ->
         day, lent_nusd = lease.day, needed_nusd
     elif lease.day == today:
         lent_nusd = left_nusd
-    return Funding(mark.job_id, lease.task, mark.tier, mark.provider, day), lent_nusd
+    return Funding(lease.payer_id, lease.task, mark.tier, mark.provider, day), lent_nusd
 
 
 def movement_of(settled: Settled) -> Movement:

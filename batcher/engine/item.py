@@ -179,7 +179,7 @@ class ItemRunner:
         services, lane = self._services, self._lane
         messages, enlarged = ask.messages, 1
         history, clock = History(), _CallClock()
-        purpose = Purpose.ANSWER if lane.tier == lane.job.tier else Purpose.ESCALATION
+        purpose = lane.purpose
         while True:
             clock.start()
             binding = await self._pick(ask)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import select
 
 from batcher.catalog.models import Catalog, Model
-from batcher.domain import Document, Image
+from batcher.domain import Document, Image, Purpose
 from batcher.engine.binding import Binding
 from batcher.planning.choice import usable_models
 from batcher.providers.base import Provider
@@ -61,6 +61,12 @@ class Lane:
     def stopped(self) -> str | None:
         """Why the lane takes no more work, or None while one of its models can do it."""
         return "; ".join(self.dead.values()) if len(self.dead) == len(self.bindings) else None
+
+    @property
+    def purpose(self) -> Purpose:
+        """What its calls are paid for: what its job is for, or an escalation above the tier it began on."""
+        climbed = self.job.purpose is Purpose.ANSWER and self.tier != self.job.tier
+        return Purpose.ESCALATION if climbed else self.job.purpose
 
     def stop(self, binding: Binding, reason: str) -> None:
         """Send nothing more to a model: no call can succeed until somebody acts."""

@@ -264,7 +264,7 @@ class Leaser:
 
     def _funding(self, connection: Connection, lane: Lane) -> Funding:
         day = self._ledger.today(connection)
-        return Funding(lane.job.id, lane.job.task, lane.tier, lane.first.model.provider, day)
+        return Funding(lane.job.payer_id, lane.job.task, lane.tier, lane.first.model.provider, day)
 
     def _cheapest(self, connection: Connection, lane: Lane, now: float) -> QueuedItem | None:
         """The pending item of a lane that costs least, and note what it costs."""

@@ -211,6 +211,7 @@ _OPEN_ATTEMPTS: Final = (
         attempts.c.id,
         attempts.c.job_id,
         jobs.c.task,
+        jobs.c.parent_id,
         attempts.c.tier,
         attempts.c.provider,
         attempts.c.model,
@@ -224,7 +225,7 @@ _OPEN_ATTEMPTS: Final = (
 )
 
 _OPEN_LEASES: Final = (
-    select(leases, jobs.c.task)
+    select(leases, jobs.c.task, jobs.c.parent_id)
     .join(jobs, jobs.c.id == leases.c.job_id)
     .where(
         leases.c.id.in_(bindparam("b_ids", expanding=True)),

@@ -17,11 +17,12 @@ from sqlalchemy import (
     func,
     insert,
     not_,
+    or_,
     select,
     update,
 )
 
-from batcher.domain import ITEM_TRANSITIONS, JOB_TRANSITIONS, ItemStatus, JobState
+from batcher.domain import ITEM_TRANSITIONS, JOB_TRANSITIONS, ItemStatus, JobState, Purpose
 from batcher.errors import UsageError
 from batcher.store.tables import documents, items, jobs
 from batcher.store.transitions import sources_of
@@ -37,6 +38,7 @@ class NewJob:
     """What ``submit`` asks for. Lists are names, dearest last; ``spec`` is a TaskSpec as JSON.
 
     ``source_options`` is JSON: how ``paths`` are read, so that an ingestion that was killed can be finished.
+    ``purpose`` is what its calls are paid for, ``parent_id`` the job whose samples it checks; its cap pays.
     """
 
     corpus_key: bytes
@@ -50,11 +52,15 @@ class NewJob:
     accepts: Sequence[str]
     refresh: bool
     max_cost_nusd: int | None
+    purpose: Purpose = Purpose.ANSWER
+    parent_id: int | None = None
+    sampling: str | None = None
+    routing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One submission, as stored."""
+    """One submission, as stored. ``sampling`` and ``routing`` are JSON."""
 
     id: int
     task: str
@@ -75,6 +81,15 @@ class Job:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    purpose: Purpose = Purpose.ANSWER
+    parent_id: int | None = None
+    sampling: str | None = None
+    routing: str | None = None
+
+    @property
+    def payer_id(self) -> int:
+        """The job whose own cap its calls stand under: its own, or its parent's."""
+        return self.parent_id or self.id
 
     @property
     def refresh_key(self) -> int:
@@ -97,6 +112,10 @@ def create_job(connection: Connection, new: NewJob, now: float) -> Job:
         "refresh": new.refresh,
         "state": JobState.INGESTING.value,
         "max_cost_nusd": new.max_cost_nusd,
+        "purpose": new.purpose.value,
+        "parent_id": new.parent_id,
+        "sampling": new.sampling,
+        "routing": new.routing,
         "created_at": now,
     }
     job_id = connection.execute(insert(jobs).values(values).returning(jobs.c.id)).scalar_one()
@@ -153,10 +172,10 @@ def list_jobs(
 
 
 def list_job_ids(connection: Connection, state: JobState, only: Sequence[int] | None = None) -> list[int]:
-    """Ids of the jobs in a state, oldest first."""
+    """Ids of the jobs in a state, oldest first: all, or only these and those that check their samples."""
     query = select(jobs.c.id).where(jobs.c.state == state.value).order_by(jobs.c.id)
     if only is not None:
-        query = query.where(jobs.c.id.in_(only))
+        query = query.where(or_(jobs.c.id.in_(only), jobs.c.parent_id.in_(only)))
     return list(connection.execute(query).scalars())
 
 
@@ -392,4 +411,8 @@ def _job(row: Row[Any]) -> Job:
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        purpose=Purpose(row.purpose),
+        parent_id=row.parent_id,
+        sampling=row.sampling,
+        routing=row.routing,
     )

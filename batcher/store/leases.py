@@ -62,9 +62,14 @@ class NewLease:
 
 @dataclass(frozen=True, slots=True)
 class HeldMoney:
-    """A reservation that stands somewhere, with what the ledger needs to find its accounts."""
+    """A reservation that stands somewhere, with what the ledger needs to find its accounts.
+
+    Attributes:
+        payer_id: the job whose own cap it stands under: ``job_id``, or the job whose samples that one checks.
+    """
 
     job_id: int
+    payer_id: int
     task: str
     tier: str
     provider: str
@@ -187,7 +192,7 @@ def take_lost(connection: Connection, now: float, lost_ids: Sequence[int] = ()) 
     What was marked as sending becomes ``unknown``. The caller moves the money.
     """
     query = (
-        select(leases, jobs.c.task)
+        select(leases, jobs.c.task, jobs.c.parent_id)
         .join(jobs, jobs.c.id == leases.c.job_id)
         .where(
             leases.c.state.in_(sources_of(LEASE_TRANSITIONS, LeaseState.EXPIRED)),
@@ -211,8 +216,9 @@ def _take(connection: Connection, lease: Row[Any]) -> LostLease:
         )
         .returning(attempts.c.tier, attempts.c.provider, attempts.c.day, attempts.c.reserved_nusd)
     ).all()
+    payer_id = lease.parent_id or lease.job_id
     sending = [
-        HeldMoney(lease.job_id, lease.task, row.tier, row.provider, row.day, row.reserved_nusd)
+        HeldMoney(lease.job_id, payer_id, lease.task, row.tier, row.provider, row.day, row.reserved_nusd)
         for row in open_attempts
     ]
     connection.execute(
@@ -230,8 +236,9 @@ def _take(connection: Connection, lease: Row[Any]) -> LostLease:
 
 
 def held_money(row: Any) -> HeldMoney:
-    """What stands on a row of ``leases`` or ``attempts`` that was read with its job's task."""
-    return HeldMoney(row.job_id, row.task, row.tier, row.provider, row.day, row.reserved_nusd)
+    """What stands on a row of ``leases`` or ``attempts`` that was read with its job's task and parent."""
+    payer_id = row.parent_id or row.job_id
+    return HeldMoney(row.job_id, payer_id, row.task, row.tier, row.provider, row.day, row.reserved_nusd)
 
 
 def next_chance_at(connection: Connection, job_ids: Sequence[int]) -> float | None:
@@ -343,7 +350,7 @@ _LEASE: Final = (
 )
 
 _HELD: Final = (
-    select(leases, jobs.c.task)
+    select(leases, jobs.c.task, jobs.c.parent_id)
     .join(jobs, jobs.c.id == leases.c.job_id)
     .where(
         leases.c.id.in_(bindparam("b_ids", expanding=True)),

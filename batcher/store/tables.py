@@ -50,14 +50,26 @@ jobs = Table(
     Column("max_cost_nusd", BigInteger),
     Column("estimate", Text),
     Column("priority", Integer, nullable=False, server_default="0"),
+    Column("purpose", String(20), nullable=False, server_default="answer"),
+    Column("parent_id", Id),
+    Column("sampling", Text),
+    Column("routing", Text),
     Column("waiting_reason", Text),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
     Index("ix_jobs_corpus_key", "corpus_key"),
     Index("ix_jobs_state", "state"),
+    Index(
+        "ix_jobs_parent_id",
+        "parent_id",
+        sqlite_where=text("parent_id IS NOT NULL"),
+        postgresql_where=text("parent_id IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,
 )
+"""``purpose`` is what its calls are paid for: ``answer``, or ``golden`` or ``judge``. A job with a
+``parent_id`` checks samples of that job, whose cap pays for it."""
 
 documents = Table(
     "documents",
@@ -169,6 +181,7 @@ attempts = Table(
     Column("reasoning_tokens", Integer, nullable=False),
     Column("sent_at", Float, nullable=False),
     Column("latency_s", Float),
+    Column("logprob", Float),
     Index("ix_attempts_item_id", "item_id"),
     Index("ix_attempts_day", "day", "job_id"),
     Index(
@@ -255,9 +268,41 @@ samples = Table(
     Column("score", Float),
     Column("field_scores", Text),
     Column("correct", Boolean),
+    Column("note", Text),
+    Column("judged_at", Float),
     Index("ix_samples_job_id", "job_id"),
 )
-"""Items whose right answer is known. ``score`` stays NULL until the item has an answer."""
+"""What was found of answers. ``judged_by`` is ``golden`` where the right answer was known beforehand,
+``judge:MODEL`` or ``person:NAME``; ``expected`` is JSON, ``null`` where nobody knows what would have been
+right. ``score`` stays NULL until the item has an answer that was looked at."""
+
+sampled_items = Table(
+    "sampled_items",
+    metadata,
+    Column("item_id", Id, primary_key=True, autoincrement=False),
+    Column("job_id", Id, nullable=False),
+    Column("tier", String(50), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("probability", Float, nullable=False),
+    Column("drawn_at", Float, nullable=False),
+    Index("ix_sampled_items_job_id", "job_id"),
+)
+"""Answers that were drawn for checking: which model gave them, on which tier, and how likely each was to be
+drawn."""
+
+ladder_policies = Table(
+    "ladder_policies",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("task", String(100), nullable=False),
+    Column("fingerprint", LargeBinary(20), nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_ladder_policies_fingerprint", "fingerprint"),
+    sqlite_autoincrement=True,
+)
+"""Ladders that were calibrated on golden data, as JSON, with the evidence for them; the newest counts."""
 
 alerts = Table(
     "alerts",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import floor
 from typing import Final
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
 from batcher.domain import ItemStatus, JobState, LeaseState
 from batcher.store.leases import pending_tiers
@@ -22,13 +22,13 @@ def workable_job_ids(connection: Connection, only: Sequence[int] | None = None) 
 
     Args:
         connection: any transaction.
-        only: of these jobs, those that are running. None: all, those whose corpus is still being read
-            included, because workers start on what is in.
+        only: of these jobs and of those that check their samples, the running ones. None: all, those whose
+            corpus is still being read included, because workers start on what is in.
     """
     states = [JobState.RUNNING] if only is not None else [JobState.RUNNING, JobState.INGESTING]
     query = select(jobs.c.id).where(jobs.c.state.in_([state.value for state in states])).order_by(jobs.c.id)
     if only is not None:
-        query = query.where(jobs.c.id.in_(only))
+        query = query.where(or_(jobs.c.id.in_(only), jobs.c.parent_id.in_(only)))
     return list(connection.execute(query).scalars())
 
 

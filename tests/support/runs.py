@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 
 from batcher.budget.ledger import Account, Balance
 from batcher.documents.corpus import Parsed, Rejected, document_of_text
+from batcher.domain import Purpose
 from batcher.engine.control import Ending
 from batcher.engine.engine import Engine
 from batcher.engine.ingestion import ingest
@@ -67,6 +68,8 @@ def make_job(
     ladder: tuple[str, ...] = (),
     refresh: bool = False,
     max_cost_nusd: int | None = None,
+    purpose: Purpose = Purpose.ANSWER,
+    parent_id: int | None = None,
 ) -> Job:
     """Store a job with these texts by source, ready to run."""
     spec = task.spec({})
@@ -83,6 +86,8 @@ def make_job(
         accepts=names,
         refresh=refresh,
         max_cost_nusd=max_cost_nusd,
+        purpose=purpose,
+        parent_id=parent_id,
     )
     with runtime.store.write() as connection:
         job = create_job(connection, new, runtime.store.now(connection))
