@@ -53,7 +53,8 @@ def test_it_stops_at_the_parents_cap(runtime: Runtime, vendor_server: VendorServ
     assert item_statuses(runtime, child.id)["pending"] > 0
     assert job_of(runtime, child.id).state is JobState.PAUSED
     assert "job" in (job_of(runtime, child.id).reason or "")
-    assert 0 < room_nusd < 900_000 and item_statuses(runtime, child.id)["done"] > 0
+    assert 0 < room_nusd < 900_000
+    assert item_statuses(runtime, child.id)["done"] > 0
 
 
 def test_golden_calls_are_no_escalations(runtime: Runtime, vendor_server: VendorServer) -> None:
