@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from batcher.budget.ledger import Ledger
     from batcher.catalog.models import Catalog, Limits, Model
     from batcher.engine.engine import Engine
+    from batcher.engine.judging import Judging
     from batcher.limits.base import Limiter
     from batcher.providers.base import Provider
     from batcher.providers.local.options import LocalOptions
@@ -60,7 +61,7 @@ class Runtime:
 
     @staticmethod
     def _interval(hits: int, trials: int) -> tuple[float, float]:
-        from batcher.quality.statistics import wilson
+        from batcher.statistics.intervals import wilson
 
         interval = wilson(hits, trials)
         return interval.low, interval.high
@@ -167,7 +168,14 @@ class Runtime:
             retry=RetryLimits(settings.max_attempts, settings.max_elapsed_s),
         )
         traffic = Traffic(self.limiter, settings.concurrency, SystemClock())
-        return Engine(self.store, self.ledger, lanes, traffic, options)
+        return Engine(self.store, self.ledger, lanes, traffic, options, self.judging)
+
+    @cached_property
+    def judging(self) -> Judging:
+        """What has drawn answers judged."""
+        from batcher.engine.judging import Judging
+
+        return Judging(self.store, self.catalog, self.is_usable)
 
     def find_task(self, spec: TaskSpec) -> Task | None:
         """The code of a stored task, if it is here and still the same; its own validators then run too."""

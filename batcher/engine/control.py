@@ -84,13 +84,19 @@ class Control:
                     # Another worker may have the key that this one lacks.
                     set_waiting(connection, job_id, self._leaser.blocked[job_id])
                     continue
+                if self._leaser.shortages.has_eased(connection, job_id):
+                    continue
                 reason, resume_at = self._pause_reason(connection, job_id, Ending.BUDGET, None)
                 if reason is not None:
                     set_state(connection, job_id, JobState.PAUSED, now, reason=reason, resume_at=resume_at)
             cancel_leftovers(connection)
 
-    def conclude(self, job_ids: Sequence[int] | None, ending: Ending, stop_reason: str | None) -> None:
-        """Give the jobs the state that the run left them in."""
+    def conclude(self, job_ids: Sequence[int] | None, ending: Ending, stop_reason: str | None) -> bool:
+        """Give the jobs the state that the run left them in; False if the run has to go on instead.
+
+        Between the look that found a cap reached and this one, whoever held the rest of it may have given
+        some back and ended: then nobody else would use it.
+        """
         with self._store.write() as connection:
             self._leaser.shortages.hold(connection)
             now = self._store.now(connection)
@@ -100,10 +106,13 @@ class Control:
                 if ending is Ending.BUDGET and has_active(connection, job_id):
                     # Others still work on it: whoever ends last pauses it.
                     continue
+                if ending is Ending.BUDGET and self._leaser.shortages.has_eased(connection, job_id):
+                    return False
                 reason, resume_at = self._pause_reason(connection, job_id, ending, stop_reason)
                 if reason is not None:
                     set_state(connection, job_id, JobState.PAUSED, now, reason=reason, resume_at=resume_at)
             cancel_leftovers(connection)
+        return True
 
     def _tell(self, news: dict[int, str | None]) -> None:
         if not news:

@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-import orjson
-
 from batcher.budget.ledger import Ledger
-from batcher.domain import Image, ItemStatus, JobState
+from batcher.domain import Image, ItemStatus, JobState, Purpose
 from batcher.engine.control import INTERRUPTED, Control, Ending, joined
 from batcher.engine.item import ItemRunner
-from batcher.engine.lane import Lane, LaneFactory, read_images
+from batcher.engine.judging import Judging
+from batcher.engine.lane import Lane, LaneFactory, read_images, read_parts
 from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
 from batcher.engine.patience import Patience, patience_with
 from batcher.engine.policy import RetryLimits
@@ -30,7 +30,6 @@ from batcher.limits.clock import Moment
 from batcher.store.database import Store
 from batcher.store.jobs import list_job_ids
 from batcher.store.leases import QueuedItem, next_chance_at, renew
-from batcher.store.results import find_results, read_outputs
 
 CONTROL_INTERVAL_S: Final = 1.0
 POLL_S: Final = 2.0
@@ -64,10 +63,17 @@ class Engine:
         lanes: makes the lanes of jobs and tiers.
         traffic: picks the model of each call and admits it at the rate that the provider allows.
         options: sizes and times.
+        judging: has drawn answers judged; None: nobody does here.
     """
 
     def __init__(
-        self, store: Store, ledger: Ledger, lanes: LaneFactory, traffic: Traffic, options: EngineOptions
+        self,
+        store: Store,
+        ledger: Ledger,
+        lanes: LaneFactory,
+        traffic: Traffic,
+        options: EngineOptions,
+        judging: Judging | None = None,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -87,6 +93,7 @@ class Engine:
         self._is_short = False
         self._items_at_work: Counter[int] = Counter()
         self._control = Control(store, self._leaser)
+        self._judging = judging
         self._halted: set[int] = set()
         self._fault: BaseException | None = None
         self.progress = Progress()
@@ -166,14 +173,8 @@ class Engine:
         for keeper in keepers:
             keeper.add_done_callback(self._keeper_ended)
         try:
-            ending = await self._pump(job_ids, tiers, stay=stay)
-            if self._running:
-                await asyncio.wait(self._running)
+            ending = await self._work(job_ids, tiers, stay=stay)
             await self._writer.stop()
-            if self._fault is not None:
-                raise self._fault
-            if not stay:
-                await self._in_thread(self._control.conclude, job_ids, ending, self._stop_reason)
             return ending
         finally:
             # What is still running had its call cut off: its lease stays open, so that whoever reclaims it
@@ -186,6 +187,20 @@ class Engine:
             self.give_up()
             await asyncio.gather(*keepers, *self._running, return_exceptions=True)
             self._thread.shutdown(wait=True)
+
+    async def _work(
+        self, job_ids: Sequence[int] | None, tiers: Sequence[str] | None, *, stay: bool
+    ) -> Ending:
+        while True:
+            ending = await self._pump(job_ids, tiers, stay=stay)
+            if self._running:
+                await asyncio.wait(self._running)
+            await self._writer.flush()
+            if self._fault is not None:
+                await self._writer.stop()
+                raise self._fault
+            if stay or await self._in_thread(self._control.conclude, job_ids, ending, self._stop_reason):
+                return ending
 
     def _keeper_ended(self, keeper: asyncio.Task[None]) -> None:
         """Without those who keep its leases a run must not go on."""
@@ -216,8 +231,17 @@ class Engine:
                 await self._wait_for_change(job_ids, POLL_S if stay else math.inf)
             elif not await (self._wait_for_room() if self._is_short else self._wait_until_ready(job_ids)):
                 if not stay:
+                    if await self._more_to_judge(job_ids, at_once=True):
+                        continue
                     return Ending.BUDGET if self._shortages else Ending.IDLE
                 await self._rest()
+
+    async def _more_to_judge(self, job_ids: Sequence[int] | None, *, at_once: bool = False) -> bool:
+        """Have judged what was drawn, in a run of these jobs; whether that made work."""
+        if self._judging is None or job_ids is None:
+            return False
+        look = partial(self._judging.keep_up, at_once=at_once)
+        return bool(await self._in_thread(look, job_ids))
 
     async def _rest(self) -> None:
         """Wait until somebody rings, or it is time to look again."""
@@ -249,7 +273,7 @@ class Engine:
     async def _run_item(self, runner: ItemRunner, lease: HeldLease, lane: Lane) -> None:
         try:
             await runner.run()
-            self._count(runner, lane.tier)
+            self._count(runner, lane)
         except LeaseLostError:
             # It may only have been late, and renewed since: then nobody else would take the item up again. If
             # another worker has it, the lease's number keeps this from touching it.
@@ -273,28 +297,21 @@ class Engine:
                 self._leases.pop(lease.id, None)
                 self._writer.close_lease(lease.id)
 
-    def _count(self, runner: ItemRunner, tier: str) -> None:
+    def _count(self, runner: ItemRunner, lane: Lane) -> None:
+        counted = lane.job.purpose is not Purpose.JUDGE
         if runner.ended is ItemStatus.DONE:
-            self.progress.done += 1
+            self.progress.done += counted
         elif runner.ended is ItemStatus.FAILED:
-            self.progress.failed += 1
-            self.progress.log.item_failed(runner.job_id, runner.item_id, tier, runner.failure)
+            self.progress.failed += counted
+            self.progress.log.item_failed(runner.job_id, runner.item_id, lane.tier, runner.failure)
 
     async def _find_parts(self, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, Any]:
-        known: dict[bytes, Any] = await self._in_thread(self._read_parts, lane, keys)
+        known: dict[bytes, Any] = await self._in_thread(read_parts, self._store, lane, keys)
         return known
 
     async def _read_images(self, item: QueuedItem) -> tuple[Image, ...]:
         images: tuple[Image, ...] = await self._in_thread(read_images, self._store, item.document_hash)
         return images
-
-    def _read_parts(self, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, Any]:
-        with self._store.read() as connection:
-            ids = find_results(
-                connection, keys, [binding.model.name for binding in lane.bindings], lane.job.refresh_key
-            )
-            outputs = read_outputs(connection, list(ids.values()))
-        return {key: orjson.loads(outputs[result_id]) for key, result_id in ids.items()}
 
     async def _wait_for_change(self, job_ids: Sequence[int] | None, at_most_s: float) -> None:
         """Until an item ends, a backed-off item may be tried, or others may have made room under a cap."""
@@ -362,6 +379,8 @@ class Engine:
             if job_ids is not None and not working:
                 self.stop()
             self._halt(set(at_work) - set(working))
+            if not self._stopping and await self._more_to_judge(job_ids):
+                self._changed.set()
 
     def _halt(self, job_ids: set[int]) -> None:
         """Send nothing more for jobs that were paused or cancelled while others go on."""

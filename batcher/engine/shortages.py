@@ -149,6 +149,15 @@ class Shortages:
                 return True
             return any(has_active(connection, job_id) for job_id in {found.job_id for found in shortages})
 
+    def has_eased(self, connection: Connection, job_id: int) -> bool:
+        """Whether caps admit by now what they did not when a tier of a job was last looked at."""
+        for (owner_id, _), shortage in self.lanes.items():
+            accounts = [balance.account for balance in shortage.blocking]
+            now = self._ledger.balances(connection, accounts)
+            if owner_id == job_id and all(balance.admits(shortage.needed_nusd) for balance in now):
+                return True
+        return False
+
     def waiting(self, job_id: int | None = None) -> str | None:
         """What to tell of a job, or of all, that goes on as far as caps let it; None if none is reached."""
         names = {found.account.name for found in self._of(job_id)}

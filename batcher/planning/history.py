@@ -16,7 +16,8 @@ from batcher.domain import AttemptState, Purpose
 from batcher.errors import TaskError
 from batcher.planning.fit import Fit
 from batcher.planning.requests import expected_input_tokens, fit_of
-from batcher.quality.statistics import Interval, wilson
+from batcher.quality.golden import GOLDEN
+from batcher.statistics.intervals import Interval, wilson
 from batcher.store.attempts import SEQUENCE_BITS
 from batcher.store.tables import attempts, documents, items, jobs, leases, results, samples
 from batcher.tasks.spec import TaskSpec
@@ -27,7 +28,7 @@ _SAMPLE: Final = 600
 _LEAST_CALLS: Final = 3
 """Fewer measured calls say nothing of a model's tokens."""
 
-_FIRST: Final = (Purpose.ANSWER.value, Purpose.ESCALATION.value)
+_FIRST: Final = (Purpose.ANSWER.value, Purpose.ESCALATION.value, Purpose.GOLDEN.value)
 _ASKING: Final = (*_FIRST, Purpose.REPAIR.value)
 
 
@@ -348,14 +349,30 @@ def _latencies(calls: Sequence[_Call]) -> dict[str, float]:
 
 
 def _accuracies(connection: Connection, job_ids: Sequence[int]) -> dict[str, MeasuredAccuracy]:
-    query = (
-        select(results.c.model, func.count(), func.sum(case((samples.c.correct, 1), else_=0)))
+    """How often each model was right on documents whose answer is known, each document counted once.
+
+    A document that failed counts as wrong for the model that was alone to answer it.
+    """
+    model = func.coalesce(results.c.model, jobs.c.pinned_model)
+    newest = (
+        select(func.max(samples.c.item_id).label("item_id"), model.label("model"))
         .join_from(samples, items, items.c.id == samples.c.item_id)
-        .join(results, results.c.id == items.c.result_id)
-        .where(samples.c.job_id.in_(job_ids), samples.c.score.is_not(None))
-        .group_by(results.c.model)
+        .join(jobs, jobs.c.id == samples.c.job_id)
+        .outerjoin(results, results.c.id == items.c.result_id)
+        .where(samples.c.job_id.in_(job_ids), *_SCORED, model.is_not(None))
+        .group_by(model, items.c.result_key)
+        .subquery()
+    )
+    query = (
+        select(newest.c.model, func.count(), func.sum(case((samples.c.correct, 1), else_=0)))
+        .join(samples, samples.c.item_id == newest.c.item_id)
+        .where(*_SCORED)
+        .group_by(newest.c.model)
     )
     return {
         row[0]: MeasuredAccuracy(int(row[2]), row[1], wilson(int(row[2]), row[1]))
         for row in connection.execute(query)
     }
+
+
+_SCORED: Final = (samples.c.score.is_not(None), samples.c.judged_by == GOLDEN)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
-from sqlalchemy import Connection, and_, bindparam, case, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from batcher.domain import ItemStatus
-from batcher.quality.statistics import Interval, wilson
+from batcher.statistics.intervals import Interval, wilson
 from batcher.store.database import Store, insert_into
-from batcher.store.tables import items, results, samples
+from batcher.store.tables import items, jobs, results, samples
 
 GOLDEN = "golden"
 
@@ -78,11 +78,14 @@ def add_samples(connection: Connection, job_id: int, sources: Iterable[str], gol
 def score_samples(
     store: Store, job_id: int, scorer: Callable[[Any, Any], ScoreLike], correct_at: float, page: int = 500
 ) -> int:
-    """Score what has been answered since the last time; a failed item scores 0. Returns how many."""
+    """Score what has been answered since the last time; a failed item scores 0. Returns how many.
+
+    Answers whose task leaves the comparison to a judge (``scorers.judged``) are left to that judge.
+    """
     scored = 0
     while True:
         with store.write() as connection:
-            rows = _unscored(connection, job_id, page)
+            rows = _unscored(connection, job_id, page, only_failed=_is_judged(connection, job_id))
             if not rows:
                 return scored
             connection.execute(_SCORE, [_scored(row, scorer, correct_at) for row in rows])
@@ -90,13 +93,13 @@ def score_samples(
 
 
 def accuracy(connection: Connection, job_id: int) -> Accuracy | None:
-    """A job's accuracy so far, or None if nothing was scored."""
+    """A job's accuracy on its known answers so far, or None if none was scored."""
     row = connection.execute(
         select(
             func.count(),
             func.sum(case((samples.c.correct, 1), else_=0)),
             func.avg(samples.c.score),
-        ).where(samples.c.job_id == job_id, samples.c.score.is_not(None))
+        ).where(*_scored_golden(job_id))
     ).one()
     if not row[0]:
         return None
@@ -107,22 +110,30 @@ def accuracy(connection: Connection, job_id: int) -> Accuracy | None:
 
 def _field_means(connection: Connection, job_id: int) -> dict[str, float]:
     sums: dict[str, list[float]] = {}
-    query = select(samples.c.field_scores).where(
-        samples.c.job_id == job_id, samples.c.field_scores.is_not(None)
-    )
+    query = select(samples.c.field_scores).where(*_scored_golden(job_id), samples.c.field_scores.is_not(None))
     for stored in connection.execute(query).scalars():
         for name, value in orjson.loads(stored).items():
             sums.setdefault(name, []).append(value)
     return {name: sum(values) / len(values) for name, values in sums.items()}
 
 
-def _unscored(connection: Connection, job_id: int, page: int) -> list[Any]:
-    ended = [ItemStatus.DONE.value, ItemStatus.FAILED.value]
+def _scored_golden(job_id: int) -> tuple[Any, ...]:
+    return samples.c.job_id == job_id, samples.c.judged_by == GOLDEN, samples.c.score.is_not(None)
+
+
+def _is_judged(connection: Connection, job_id: int) -> bool:
+    spec = connection.execute(select(jobs.c.spec).where(jobs.c.id == job_id)).scalar_one()
+    return bool(orjson.loads(spec).get("judged"))
+
+
+def _unscored(connection: Connection, job_id: int, page: int, *, only_failed: bool) -> list[Any]:
+    ended = [ItemStatus.FAILED.value, *([] if only_failed else [ItemStatus.DONE.value])]
     query = (
         select(samples.c.item_id, samples.c.expected, results.c.output)
         .join(items, items.c.id == samples.c.item_id)
         .outerjoin(results, results.c.id == items.c.result_id)
-        .where(and_(samples.c.job_id == job_id, samples.c.score.is_(None), items.c.status.in_(ended)))
+        .where(samples.c.job_id == job_id, samples.c.judged_by == GOLDEN, samples.c.score.is_(None))
+        .where(items.c.status.in_(ended))
         .limit(page)
     )
     return list(connection.execute(query))

@@ -12,15 +12,17 @@ import pytest
 from sqlalchemy import update
 
 from batcher.engine.control import Ending
-from batcher.engine.leasing import Chunk, Leaser
+from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
+from batcher.engine.shortages import Shortages
 from batcher.runtime import Runtime
 from batcher.store.jobs import get_job
-from batcher.store.tables import items
+from batcher.store.tables import items, leases
 from tests.support.capped_runs import cap, capped_runtime, cheapest_nusd, lanes, reservation_nusd
 from tests.support.runs import (
     TASK,
     balances,
     bill_nusd,
+    item_statuses,
     job_of,
     make_job,
     reserved,
@@ -90,6 +92,28 @@ def test_looking_for_the_cheapest_again_finds_one_that_came_since(runtime: Runti
         connection.execute(update(items).where(items.c.job_id == other.id).values(job_id=known.id))
     assert not isinstance(leaser.lease(8, [job.id], None, thorough=False), Chunk), "it was just looked for"
     assert isinstance(leaser.lease(8, [job.id], None), Chunk)
+
+
+def test_a_run_that_was_about_to_end_uses_what_another_gave_back_at_the_last_moment(
+    runtime: Runtime, vendor_server: VendorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other worker's chunk held the cap when this run looked, and was gone when it asked who holds it."""
+    job = make_job(runtime, {"first": "x", "second": "y"}, model=None)
+    cap(runtime, "day", reservation_nusd(runtime, "x") + 1)
+    other = Leaser(runtime.store, runtime.ledger, lanes(runtime), lease_s=60)
+    held = other.lease(1, [job.id], None)
+    assert isinstance(held, Chunk)
+    may_pass = Shortages.may_pass
+
+    def given_back_before_it_is_asked(shortages: Shortages) -> bool:
+        with runtime.store.write() as connection:
+            connection.execute(update(leases).where(leases.c.id == held.lease_id).values(expires_at=0.0))
+        reclaim_lost(runtime.store, runtime.ledger)
+        return may_pass(shortages)
+
+    monkeypatch.setattr(Shortages, "may_pass", given_back_before_it_is_asked)
+    run(runtime, job.id)
+    assert item_statuses(runtime, job.id) == {"done": 1, "pending": 1}, "the second no longer fits"
 
 
 def test_a_run_at_its_cap_does_not_spin(runtime: Runtime, vendor_server: VendorServer) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy import insert, update
 from batcher.alerts.alerts import Alerts, Evidence
 from batcher.alerts.book import StoredAlert, list_alerts
 from batcher.budget.ledger import Ledger
-from batcher.quality.statistics import wilson
 from batcher.settings import load_settings
+from batcher.statistics.intervals import wilson
 from batcher.store.database import Store
 from batcher.store.jobs import NewJob, create_job
 from batcher.store.schema import ensure_schema

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-import time
 
 import click
 import pytest
@@ -28,16 +28,18 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
         assert command.help in out
 
 
-def test_help_and_version_take_less_than_300_ms() -> None:
-    for option, said in (("--help", "submit"), ("--version", f"batcher {__version__}")):
-        times = []
-        for _ in range(3):
-            started = time.perf_counter()
-            command = [sys.executable, "-m", "batcher", option]
-            out = subprocess.run(command, capture_output=True, text=True, check=True)
-            times.append(time.perf_counter() - started)
-            assert said in out.stdout
-        assert min(times) < 0.3
+@pytest.mark.parametrize(("option", "said"), [("--help", "submit"), ("--version", f"batcher {__version__}")])
+def test_help_and_version_import_little(option: str, said: str) -> None:
+    """What they take is what they import: 130 modules are 0.15 s; benchmarks/startup.py measures it."""
+    program = (
+        f"import sys; from batcher.cli import main; main([{option!r}]);"
+        "print(len(sys.modules), sorted(name for name in sys.modules if name.startswith('batcher')))"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    count, names = out.splitlines()[-1].split(" ", 1)
+    assert said in out
+    assert int(count) <= 160, names
+    assert len(json.loads(names.replace("'", '"'))) <= 12, names
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -21,7 +21,7 @@ from batcher.planning.history import History, Measured, MeasuredAccuracy
 from batcher.planning.order import Order, SubmitRequest
 from batcher.planning.plan import Choice, Plan, Planner
 from batcher.planning.survey import Survey, take_survey
-from batcher.quality.statistics import wilson
+from batcher.statistics.intervals import wilson
 from batcher.store.database import Store
 from batcher.tasks import Task, TaskError
 from batcher.tasks.golden import load_golden
