@@ -46,7 +46,7 @@ from batcher.budget.ledger import job_account
 from batcher.domain import ItemStatus
 from batcher.engine.leasing import reclaim_lost
 from batcher.runtime import Runtime
-from batcher.store.jobs import count_items
+from batcher.store.item_counts import count_items
 
 LATENCY_S: Final = 0.05
 BIG: Final = "big"

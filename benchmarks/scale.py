@@ -80,7 +80,7 @@ def time_queries(runtime: Any, job_id: int) -> dict[str, float]:
     """Median seconds of a lease transaction and of the status counts, with everything else pending."""
     from batcher.engine.lane import LaneFactory
     from batcher.engine.leasing import Chunk, Leaser
-    from batcher.store.jobs import count_items
+    from batcher.store.item_counts import count_items
 
     lanes = LaneFactory(
         runtime.catalog,

@@ -132,7 +132,7 @@ def cancel(settings: Settings, job: int) -> None:
 
 def _has_failed(runtime: Runtime, job_id: int, failure: str | None) -> bool:
     from batcher.domain import ItemStatus
-    from batcher.store.jobs import count_errors
+    from batcher.store.item_counts import count_errors
 
     with runtime.store.read() as connection:
         failed = count_errors(connection, job_id, ItemStatus.FAILED)

@@ -15,7 +15,8 @@ from batcher.cli.display import Display, Snapshot
 from batcher.cli.output import note
 from batcher.domain import ItemStatus, JobState
 from batcher.errors import DependencyError
-from batcher.store.jobs import count_items_of, get_job, set_state
+from batcher.store.item_counts import count_items_of
+from batcher.store.jobs import get_job, set_state
 
 if TYPE_CHECKING:
     from batcher.dispatch.finish_by import FinishBy

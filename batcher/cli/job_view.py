@@ -16,14 +16,8 @@ from batcher.errors import BatcherError
 from batcher.planning.choice import pick_model
 from batcher.planning.record import Estimate
 from batcher.quality.golden import Accuracy, accuracy
-from batcher.store.jobs import (
-    ErrorExample,
-    Job,
-    count_errors,
-    count_items,
-    example_errors,
-    get_job,
-)
+from batcher.store.item_counts import ErrorExample, count_errors, count_items, example_errors
+from batcher.store.jobs import Job, get_job
 from batcher.store.leases import active_workers
 from batcher.store.results import count_models, count_reused
 

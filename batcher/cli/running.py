@@ -22,7 +22,7 @@ from batcher.engine.control import INTERRUPTED
 from batcher.engine.submission import PAUSED_BY_USER
 from batcher.errors import ConfigurationError, DependencyError
 from batcher.quality.golden import score_samples
-from batcher.store.jobs import count_items_of
+from batcher.store.item_counts import count_items_of
 from batcher.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from batcher.budget.ledger import DAY_SCOPE
 from batcher.budget.spend import Spend, View, read_spend, spend_of_job
 from batcher.dispatch.rehearsal import DAILY_CAP, Rehearsal
 from batcher.domain import FailureClass, ItemStatus, JobState
-from batcher.store.jobs import count_errors, count_items, get_job
+from batcher.store.item_counts import count_errors, count_items
+from batcher.store.jobs import get_job
 from batcher.store.results import count_reused
 from batcher.store.tables import attempts, ledger_accounts
 

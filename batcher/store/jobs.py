@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Row,
     Select,
@@ -135,12 +136,14 @@ def get_job(connection: Connection, job_id: int) -> Job:
 
 
 def newest_job_id(connection: Connection) -> int:
-    """The newest job's id.
+    """The newest job's id: of one that was submitted, before those that only measure.
 
     Raises:
         UsageError: if there is no job yet.
     """
-    newest = connection.execute(select(func.max(jobs.c.id))).scalar_one()
+    submitted = case((jobs.c.purpose == Purpose.ANSWER.value, jobs.c.id))
+    row = connection.execute(select(func.max(submitted), func.max(jobs.c.id))).one()
+    newest = row[0] or row[1]
     if newest is None:
         raise UsageError("There are no jobs yet. Start with: batcher submit docs/ --task enrichment")
     return int(newest)
@@ -148,14 +151,17 @@ def newest_job_id(connection: Connection) -> int:
 
 def find_unfinished(connection: Connection, corpus_key: bytes) -> Job | None:
     """The newest unfinished job of the same paths, task and parameters."""
-    states = [state.value for state in UNFINISHED]
-    query = (
-        select(jobs)
-        .where(jobs.c.corpus_key == corpus_key, jobs.c.state.in_(states))
-        .order_by(jobs.c.id.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).one_or_none()
+    return _newest(connection, corpus_key, jobs.c.state.in_([state.value for state in UNFINISHED]))
+
+
+def find_newest(connection: Connection, corpus_key: bytes) -> Job | None:
+    """The newest job of the same paths, task and parameters, whatever became of it."""
+    return _newest(connection, corpus_key)
+
+
+def _newest(connection: Connection, corpus_key: bytes, *conditions: ColumnElement[bool]) -> Job | None:
+    query = select(jobs).where(jobs.c.corpus_key == corpus_key, *conditions)
+    row = connection.execute(query.order_by(jobs.c.id.desc()).limit(1)).one_or_none()
     return None if row is None else _job(row)
 
 
@@ -169,6 +175,12 @@ def list_jobs(
     if limit is not None:
         query = query.limit(limit)
     return [_job(row) for row in connection.execute(query)]
+
+
+def list_jobs_where(connection: Connection, *conditions: ColumnElement[bool]) -> list[Job]:
+    """Jobs that meet conditions on the table ``jobs``, oldest first."""
+    rows = connection.execute(select(jobs).where(*conditions).order_by(jobs.c.id))
+    return [_job(row) for row in rows]
 
 
 def list_job_ids(connection: Connection, state: JobState, only: Sequence[int] | None = None) -> list[int]:
@@ -332,57 +344,6 @@ def wake_pending(connection: Connection, job_id: int) -> int:
         .values(ready_at=0.0)
     )
     return changed.rowcount
-
-
-def count_items(connection: Connection, job_id: int) -> dict[ItemStatus, int]:
-    """How many of a job's items stand where; every status is there, also with 0."""
-    return count_items_of(connection, [job_id])[job_id]
-
-
-def count_items_of(connection: Connection, job_ids: Sequence[int]) -> dict[int, dict[ItemStatus, int]]:
-    """:func:`count_items` of several jobs, in one query."""
-    counts = {job_id: dict.fromkeys(ItemStatus, 0) for job_id in job_ids}
-    rows = connection.execute(
-        select(items.c.job_id, items.c.status, func.count())
-        .where(items.c.job_id.in_(job_ids))
-        .group_by(items.c.job_id, items.c.status)
-    )
-    for job_id, status, count in rows:
-        counts[job_id][ItemStatus(status)] = count
-    return counts
-
-
-def count_errors(connection: Connection, job_id: int, status: ItemStatus) -> dict[str, int]:
-    """A job's failed or rejected items by class or code, most frequent first."""
-    rows = connection.execute(
-        select(items.c.error_class, func.count())
-        .where(items.c.job_id == job_id, items.c.status == status.value)
-        .group_by(items.c.error_class)
-        .order_by(func.count().desc(), items.c.error_class)
-    )
-    return {row[0] or "unknown": row[1] for row in rows}
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorExample:
-    """One failed or rejected item: what it is called and what was wrong with it."""
-
-    source: str
-    error: str
-
-
-def example_errors(
-    connection: Connection, job_id: int, status: ItemStatus, error_class: str, limit: int
-) -> list[ErrorExample]:
-    """The first of a job's failed or rejected items of a class or code, in order of submission."""
-    query = (
-        select(items.c.source, items.c.error)
-        .where(items.c.job_id == job_id, items.c.status == status.value)
-        .where(items.c.error_class == error_class)
-        .order_by(items.c.id)
-        .limit(limit)
-    )
-    return [ErrorExample(row.source, row.error or "") for row in connection.execute(query)]
 
 
 def _checked(source: ItemStatus, target: ItemStatus) -> str:

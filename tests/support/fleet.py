@@ -23,7 +23,8 @@ from sqlalchemy import func, select
 
 from batcher.domain import JobState
 from batcher.store.database import Store
-from batcher.store.jobs import Job, count_items_of, get_job, list_jobs
+from batcher.store.item_counts import count_items_of
+from batcher.store.jobs import Job, get_job, list_jobs
 from batcher.store.tables import attempts, leases, ledger_accounts
 
 KEY = "sk-loopback-7d3f0a9b2c4e6f81"

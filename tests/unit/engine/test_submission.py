@@ -17,15 +17,8 @@ from batcher.errors import ConfigurationError, UsageError
 from batcher.planning.order import NoUsableModelError, Order, SubmitRequest, check_request, corpus_key
 from batcher.settings import Settings
 from batcher.store.database import Store
-from batcher.store.jobs import (
-    count_items,
-    get_job,
-    list_jobs,
-    retry_failed,
-    set_pause_reason,
-    set_state,
-    wake_pending,
-)
+from batcher.store.item_counts import count_items
+from batcher.store.jobs import get_job, list_jobs, retry_failed, set_pause_reason, set_state, wake_pending
 from batcher.store.schema import ensure_schema
 from batcher.store.tables import items
 
