@@ -19,12 +19,14 @@ class Binding(Fit):
         kind: which SDK speaks to it: vendors count tokens against limits each in their own way.
         account: tells accounts of one vendor apart, where a limiter is shared; never the key itself.
         timeout_s: wall-clock limit of a call.
+        logprobs: whether its answers' log-probabilities are wanted.
     """
 
     provider: Provider
     kind: str
     account: str
     timeout_s: float
+    logprobs: bool = False
 
     @property
     def key(self) -> str:
@@ -45,6 +47,7 @@ class Binding(Fit):
             temperature=self.spec.temperature if self.model.takes_temperature else None,
             timeout_s=self.timeout_s,
             extra=self.model.extra,
+            logprobs=self.logprobs,
             may_leave=may_leave,
         )
 

@@ -104,6 +104,7 @@ def read_completion(
         status_code=200,
         request_id=completion.request_id,
         latency_s=latency_s,
+        logprob=completion.logprob,
     )
     if completion.usage is not None:
         usage = completion.usage

@@ -27,6 +27,7 @@ class ChatRequest:
         temperature: None leaves the vendor's default.
         timeout_s: wall-clock limit of the whole call.
         extra: further body fields of this model, from the catalogue (``{"reasoning_effort": "low"}``).
+        logprobs: whether the answer's log-probability is wanted; only of models whose API gives it.
         may_leave: asked in the moment before the first byte leaves.
     """
 
@@ -39,6 +40,7 @@ class ChatRequest:
     temperature: float | None
     timeout_s: float
     extra: Mapping[str, Any] = field(default_factory=dict)
+    logprobs: bool = False
     may_leave: Callable[[], bool] = field(default=_always, repr=False)
 
 
@@ -54,6 +56,8 @@ class Completion:
         request_id: the vendor's id of the call, for support tickets and reconciliation.
         headers: lower-case rate-limit headers, for the limiter.
         served_model: the model id that the vendor says it used, or "".
+        logprob: natural logarithm of the probability that the model gave this very answer (its tokens'
+            log-probabilities added up); None where it was not asked for or not told.
     """
 
     text: str
@@ -62,6 +66,7 @@ class Completion:
     request_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     served_model: str = ""
+    logprob: float | None = None
 
 
 class ProviderError(Exception):

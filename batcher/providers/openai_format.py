@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, Final
@@ -40,6 +41,8 @@ def chat_body(
     }
     if request.temperature is not None:
         body["temperature"] = request.temperature
+    if request.logprobs:
+        body["logprobs"] = True
     if schema is not None:
         named: dict[str, Any] = {"name": request.schema_name, "schema": schema.json}
         if strict:
@@ -104,7 +107,29 @@ def read_completion(answer: Answer, secrets: tuple[str, ...]) -> Completion:
         request_id=answer.request_id,
         headers=rate_headers(answer.headers),
         served_model=str(answer.value.get("model") or ""),
+        logprob=read_logprob(choice.get("logprobs")),
     )
+
+
+def read_logprob(told: Any) -> float | None:
+    """The log-probability of a whole answer, or None if it was not told for its tokens.
+
+    Two spellings: OpenAI's list of tokens under ``content``, and the bare list ``token_logprobs`` of
+    completions, which Together's hosts also use.
+    """
+    if not isinstance(told, Mapping):
+        return None
+    tokens = told.get("content")
+    values = (
+        [token.get("logprob") if isinstance(token, Mapping) else None for token in tokens]
+        if isinstance(tokens, list)
+        else told.get("token_logprobs")
+    )
+    if not isinstance(values, list) or not values:
+        return None
+    known = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    total = math.fsum(known) if len(known) == len(values) else math.nan
+    return min(0.0, total) if math.isfinite(total) else None
 
 
 def _text(content: Any) -> str:

@@ -61,6 +61,7 @@ class Settlement:
     error: str | None = None
     request_id: str = ""
     latency_s: float = 0.0
+    logprob: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,7 @@ def _settlement_row(settlement: Settlement) -> dict[str, Any]:
         "error": settlement.error,
         "request_id": settlement.request_id,
         "latency_s": settlement.latency_s,
+        "logprob": settlement.logprob,
         "input_tokens": usage.input_tokens,
         "cached_tokens": usage.cached_tokens,
         "cache_write_tokens": usage.cache_write_tokens,
@@ -254,6 +256,7 @@ _SETTLE: Final = (
                 "error",
                 "request_id",
                 "latency_s",
+                "logprob",
                 "input_tokens",
                 "cached_tokens",
                 "cache_write_tokens",

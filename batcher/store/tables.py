@@ -198,7 +198,8 @@ attempts = Table(
     ),
 )
 """One row per call to a model. The id is ``lease_id << 20 | sequence``: unique without a round trip. The
-prices are those that it was charged at: once settled, those of long calls if it was one."""
+prices are those that it was charged at: once settled, those of long calls if it was one. ``logprob`` is the
+natural logarithm of the probability that the model gave its answer, where that was asked for and told."""
 
 results = Table(
     "results",

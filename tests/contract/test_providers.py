@@ -113,7 +113,10 @@ class TestProvider:
         vendor_server.on_call(lambda call: bodies.append(call.body))  # type: ignore[func-returns-value]
         await provider.complete(request(extra={"top_k": 5}))
         await provider.complete(request(enforce_schema=False, temperature=None, extra={"temperature": None}))
-        first, second = bodies
+        await provider.complete(request(logprobs=True))
+        first, second, third = bodies
+        assert "logprobs" not in first
+        assert third.get("logprobs", False) is (kind != "anthropic")
         assert first[KINDS[kind].output_limit_field] == 300
         assert (first["temperature"], first["top_k"]) == (0.0, 5)
         assert not {"temperature", "response_format", "output_config"} & second.keys()

@@ -9,7 +9,7 @@ import pytest
 from batcher.domain import FailureClass, Finish, Usage
 from batcher.providers.anthropic_messages import read_usage as read_claude_usage
 from batcher.providers.base import ProviderError
-from batcher.providers.openai_format import read_completion, read_usage
+from batcher.providers.openai_format import read_completion, read_logprob, read_usage
 from batcher.providers.sdk_call import Answer, with_extra
 
 
@@ -40,6 +40,28 @@ def answer(message: dict[str, Any], finish: str | None = "stop", **fields: Any) 
 def test_finish(message: dict[str, Any], finish: str | None, text: str, expected: Finish) -> None:
     completion = read_completion(answer(message, finish), ())
     assert (completion.text, completion.finish) == (text, expected)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"content": [{"token": "a", "logprob": -0.25}, {"token": "b", "logprob": -0.5}]}, -0.75),
+        ({"tokens": ["a", "b"], "token_logprobs": [-0.25, -1]}, -1.25),
+        ({"content": [{"token": "a", "logprob": 1e-9}]}, 0.0),
+        ({"content": [{"token": "a", "logprob": -0.25}, {"token": "b"}]}, None),
+        ({"token_logprobs": [None, -0.5]}, None),
+        ({"token_logprobs": [float("-inf")]}, None),
+        ({"content": []}, None),
+        ({"content": [None]}, None),
+        ({"content": None, "token_logprobs": "no"}, None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_the_log_probability_of_an_answer(told: Any, expected: float | None) -> None:
+    assert read_logprob(told) == expected
+    body = {"choices": [{"message": {"content": "x"}, "logprobs": told, "finish_reason": "stop"}]}
+    assert read_completion(Answer(body, {}, ""), ()).logprob == expected
 
 
 def test_azure_leaves_the_message_out_when_it_filters() -> None:
