@@ -56,6 +56,10 @@ class CatalogError(ConfigurationError):
     """A model, tier or provider is unknown, unpriced or wrongly described."""
 
 
+class KeyValueError(CatalogError):
+    """A provider's key holds what cannot be sent."""
+
+
 class BudgetError(BatcherError):
     """A reservation does not fit under a cap in force."""
 

@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING
 from batcher.settings import Settings
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from batcher.alerts.alerts import Alerts
+    from batcher.alerts.jobs import SampledShare
     from batcher.budget.ledger import Ledger
     from batcher.catalog.models import Catalog, Limits, Model
+    from batcher.catalog.privacy import Place
     from batcher.engine.engine import Engine
+    from batcher.engine.floor_watch import FloorWatch
     from batcher.engine.judging import Judging
+    from batcher.engine.stages import HandOver
     from batcher.limits.base import Limiter
+    from batcher.planning.routing import Router
     from batcher.providers.base import Provider
     from batcher.providers.local.options import LocalOptions
+    from batcher.routing.ladder.policy import LadderPolicy
     from batcher.store.database import Store
     from batcher.tasks.definition import Task
     from batcher.tasks.spec import TaskSpec
@@ -57,7 +65,21 @@ class Runtime:
         """The store's alerts, and the channels that they go to."""
         from batcher.alerts.alerts import Alerts, Evidence
 
-        return Alerts(self.store, self.settings, Evidence(self._interval, self._price_dates))
+        return Alerts(
+            self.store, self.settings, Evidence(self._interval, self._price_dates, self._sampled_share)
+        )
+
+    @staticmethod
+    def _sampled_share(connection: Connection, job_id: int) -> SampledShare | None:
+        """A job's estimated accuracy by what was drawn of it."""
+        from batcher.alerts.jobs import SampledShare
+        from batcher.quality.estimates import read_sampled
+
+        found = read_sampled(connection, job_id)
+        if found is None or found.whole is None:
+            return None
+        interval = found.whole.interval
+        return SampledShare(interval.share, interval.low, interval.high, found.whole.scored)
 
     @staticmethod
     def _interval(hits: int, trials: int) -> tuple[float, float]:
@@ -71,7 +93,7 @@ class Runtime:
         return {
             model.name: model.as_of
             for model in self.catalog.models.values()
-            if (model.prices.input_nusd or model.prices.output_nusd) and self.is_usable(model)
+            if (model.prices.input_nusd or model.prices.output_nusd) and self._has_key(model)
         }
 
     @cached_property
@@ -106,7 +128,16 @@ class Runtime:
         return None if own is None else Limits(own.rpm, own.tpm, own.rpd, own.concurrency, own.itpm, own.otpm)
 
     def is_usable(self, model: Model) -> bool:
-        """Whether the model's provider has a key, or needs none and is set up."""
+        """Whether the model's provider has a key, or needs none and is set up.
+
+        Raises:
+            KeyValueError: if it has one that cannot be sent.
+        """
+        info = self.catalog.providers[model.provider]
+        return info.api_key_env is None or self.settings.key(info.api_key_env) is not None
+
+    def _has_key(self, model: Model) -> bool:
+        """The same, of a key of any kind."""
         info = self.catalog.providers[model.provider]
         return info.api_key_env is None or self.settings.secret(info.api_key_env) is not None
 
@@ -119,7 +150,7 @@ class Runtime:
             info = self.catalog.providers[name]
             self._providers[name] = build_provider(
                 info,
-                self.settings.secret(info.api_key_env) if info.api_key_env else None,
+                self.settings.key(info.api_key_env) if info.api_key_env else None,
                 self.settings.secret(info.base_url_env) if info.base_url_env else None,
                 max_connections=self.settings.concurrency,
                 local=self._local_options() if info.kind == "local" else None,
@@ -146,8 +177,9 @@ class Runtime:
 
     def engine(self) -> Engine:
         """A new engine on this runtime's parts."""
-        from batcher.engine.engine import Engine, EngineOptions
+        from batcher.engine.engine import Engine
         from batcher.engine.lane import LaneFactory
+        from batcher.engine.options import EngineOptions
         from batcher.engine.policy import RetryLimits
         from batcher.engine.traffic import Traffic
         from batcher.limits.clock import SystemClock
@@ -160,6 +192,8 @@ class Runtime:
             self.is_usable,
             self.find_task,
             timeout_s=settings.call_timeout_s,
+            place_of=self.place_of,
+            load_ladder=self.ladder_policy,
         )
         options = EngineOptions(
             concurrency=settings.concurrency,
@@ -168,14 +202,66 @@ class Runtime:
             retry=RetryLimits(settings.max_attempts, settings.max_elapsed_s),
         )
         traffic = Traffic(self.limiter, settings.concurrency, SystemClock())
-        return Engine(self.store, self.ledger, lanes, traffic, options, self.judging)
+        return Engine(
+            self.store,
+            self.ledger,
+            lanes,
+            traffic,
+            options,
+            self.judging,
+            self.hand_over,
+            self.floor_watch,
+        )
+
+    @cached_property
+    def floor_watch(self) -> FloorWatch:
+        """What keeps routed jobs on the model that the evidence asks for."""
+        from batcher.engine.floor_watch import FloorWatch
+
+        return FloorWatch(self.store, self.ledger, self.router, self.find_task)
+
+    @cached_property
+    def router(self) -> Router:
+        """What makes the choices of routed jobs."""
+        from batcher.planning.routing import Router
+
+        return Router(self.catalog, self.is_usable, self.place_of, self.settings.routing)
+
+    def place_of(self, model: Model) -> Place:
+        """Where a model answers."""
+        from batcher.catalog.privacy import place_of
+
+        info = self.catalog.providers[model.provider]
+        return place_of(model, info, self.settings.secret(info.base_url_env) if info.base_url_env else None)
 
     @cached_property
     def judging(self) -> Judging:
         """What has drawn answers judged."""
         from batcher.engine.judging import Judging
 
-        return Judging(self.store, self.catalog, self.is_usable)
+        return Judging(self.store, self.catalog, self.is_usable, self.place_of)
+
+    @cached_property
+    def hand_over(self) -> HandOver:
+        """What takes the answers of staged jobs from step to step."""
+        from batcher.engine.stages import HandOver
+
+        return HandOver(self.store, self.catalog, self.is_usable)
+
+    def ladder_policy(self, ladder_id: int) -> LadderPolicy:
+        """A learned ladder of this store.
+
+        Raises:
+            UsageError: if there is none of that number.
+            ConfigurationError: if another version of batcher calibrated it.
+        """
+        import orjson
+
+        from batcher.routing.ladder.policy import LadderPolicy
+        from batcher.store.ladders import get_ladder
+
+        with self.store.read() as connection:
+            return LadderPolicy.from_json(orjson.loads(get_ladder(connection, ladder_id).policy))
 
     def find_task(self, spec: TaskSpec) -> Task | None:
         """The code of a stored task, if it is here and still the same; its own validators then run too."""

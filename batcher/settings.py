@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -26,9 +26,28 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from batcher.errors import ConfigurationError
+from batcher.errors import ConfigurationError, KeyValueError
+from batcher.settings_tables import ModelSettings, ProviderSettings, QualitySettings, RoutingSettings
+
+__all__ = (
+    "AlertRule",
+    "ModelSettings",
+    "ProviderSettings",
+    "QualitySettings",
+    "RoutingSettings",
+    "Settings",
+    "broker_fault",
+    "child_environment",
+    "default_home",
+    "find_config",
+    "keep_folder_out",
+    "load_settings",
+    "split_urls",
+    "unknown_variables",
+)
 
 _PREFIX: Final = "BATCHER_"
+_SAFE_PATH: Final = {"PYTHONSAFEPATH": "1"}
 _SHARED_LIMITS: Final = ("redis://", "rediss://", "unix://")
 
 AlertRule = Literal[
@@ -50,78 +69,6 @@ AlertRule = Literal[
 """What ``[alert_rules]`` may name."""
 
 
-class ProviderSettings(BaseModel):
-    """A ``[providers.NAME]`` table: an endpoint to add, or fields of a built-in one to change."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["openai", "anthropic", "together", "local"] | None = Field(
-        None, description="Which SDK speaks to it. Default for a new provider: openai (any compatible API)."
-    )
-    base_url: str | None = Field(None, description="Where it answers, e.g. http://gpu1:8000/v1")
-    api_key_env: str | None = Field(
-        None, description="The environment variable that holds the key; '' if the endpoint needs none."
-    )
-    output_limit_field: Literal["max_tokens", "max_completion_tokens"] | None = Field(
-        None, description="How it spells the output limit. Default for a new provider: max_tokens."
-    )
-    price_percent: int | None = Field(
-        None,
-        ge=1,
-        le=1000,
-        description="What your account pays here of the prices; 110 for a region's premium.",
-    )
-
-
-class ModelSettings(BaseModel):
-    """A ``[models.NAME]`` table: a model to add, or fields of a built-in one to change.
-
-    Prices are dollars per million tokens.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    provider: str | None = Field(None, description="A provider's name.")
-    id: str | None = Field(None, description="The vendor's pinned model id.")
-    input: float | str | None = Field(None, description="Dollars per million input tokens.")
-    output: float | str | None = Field(None, description="Dollars per million output tokens.")
-    cached_input: float | str | None = Field(None, description="Dollars per million cached input tokens.")
-    cache_write: float | str | None = Field(None, description="Dollars per million tokens written to cache.")
-    batch_percent: int | None = Field(None, ge=0, le=100, description="What a Batch API charges of the list.")
-    long_from: int | None = Field(None, gt=0, description="Input tokens past which a whole call costs more.")
-    long_input: float | str | None = Field(None, description="input, of such a long call.")
-    long_output: float | str | None = Field(None, description="output, of such a long call.")
-    long_cached_input: float | str | None = Field(None, description="cached_input, of such a long call.")
-    long_cache_write: float | str | None = Field(None, description="cache_write, of such a long call.")
-    per_request: float | str | None = Field(None, description="Dollars for the call itself.")
-    price_percent: int | None = Field(
-        None, ge=1, le=1000, description="What you pay of these prices; stronger than the provider's."
-    )
-    reasoning_beyond_limit: int | None = Field(
-        None,
-        ge=0,
-        description="Most tokens it can think beyond the output limit; 0 if the limit covers them.",
-    )
-    temperature: bool | None = Field(None, description="Whether its API takes a temperature.")
-    context: int | None = Field(None, gt=0, description="Context window, tokens.")
-    practical_context: int | None = Field(None, gt=0, description="Longer documents are split here, tokens.")
-    max_output: int | None = Field(None, gt=0, description="Most output tokens the model allows.")
-    abilities: list[Literal["schema", "vision", "batch", "logprobs"]] | None = Field(
-        None, description="What its API can do."
-    )
-    image_tokens: int | None = Field(None, gt=0, description="Most tokens that one image can cost.")
-    rpm: int | None = Field(None, gt=0, description="Requests per minute that your account allows.")
-    tpm: int | None = Field(None, gt=0, description="Tokens per minute that your account allows.")
-    itpm: int | None = Field(None, gt=0, description="Input tokens per minute, where counted apart.")
-    otpm: int | None = Field(None, gt=0, description="Output tokens per minute, where counted apart.")
-    rpd: int | None = Field(None, gt=0, description="Requests per day that your account allows.")
-    concurrency: int | None = Field(None, gt=0, description="Calls in flight at most.")
-    data: str | None = Field(None, description="Where document text goes, in words.")
-    source: str | None = Field(None, description="Where the prices were read.")
-    as_of: str | None = Field(None, description="When, YYYY-MM-DD.")
-    extra: dict[str, Any] | None = Field(None, description="Further request body fields for this model.")
-
-
 class Settings(BaseSettings):
     """Everything a user can set. ``docs/configuration.md`` is generated from this class."""
 
@@ -141,7 +88,9 @@ class Settings(BaseSettings):
     )
     env_file: Path | None = Field(None, description="A file of NAME=value lines to read keys from.")
     time_zone: str = Field(
-        "UTC", description="IANA zone whose calendar day the daily cap counts, e.g. Europe/Berlin."
+        "UTC",
+        description="IANA zone whose calendar day the daily cap counts, and that times are shown in,"
+        " e.g. Europe/Berlin.",
     )
     concurrency: int = Field(64, ge=1, le=10_000, description="Calls in flight at most, per process.")
     chunk_items: int = Field(64, ge=1, le=10_000, description="Items that a worker leases at a time.")
@@ -193,6 +142,8 @@ class Settings(BaseSettings):
     alert_rules: dict[AlertRule, bool] = Field(
         default_factory=dict, description="[alert_rules] RULE = true or false."
     )
+    quality: QualitySettings = Field(default_factory=QualitySettings, description="[quality] table.")
+    routing: RoutingSettings = Field(default_factory=RoutingSettings, description="[routing] table.")
     tiers: dict[str, list[str]] = Field(
         default_factory=dict, description="[tiers] NAME = [models], first choice first."
     )
@@ -260,6 +211,17 @@ class Settings(BaseSettings):
             value = _read_env_file(self.env_file).get(name)
         return value or None
 
+    def key(self, name: str) -> str | None:
+        """A provider's key: a ``secret`` that an HTTP header can carry.
+
+        Raises:
+            KeyValueError: if it holds what no header can; it names the variable, and no part of the key.
+        """
+        value = self.secret(name)
+        if value and (fault := _key_fault(value)):
+            raise KeyValueError(f"The key in {name} holds {fault}, which no key does. Set it again without")
+        return value
+
 
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings.
@@ -299,13 +261,18 @@ def child_environment(settings: Settings, **fields: Any) -> dict[str, str]:
     What came from the command line or a file named there is passed on as variables.
     """
     given = {"home": settings.home, "database_url": settings.database_url} | fields
-    environment = dict(os.environ)
+    environment = dict(os.environ) | _SAFE_PATH
     for name, value in given.items():
         plain = value.get_secret_value() if isinstance(value, SecretStr) else value
         environment.pop(_PREFIX + name.upper(), None)
         if plain is not None:
             environment[_PREFIX + name.upper()] = str(plain)
     return environment
+
+
+def keep_folder_out() -> None:
+    """Let no Python that this process starts look for modules in the working folder: it is the user's."""
+    os.environ.update(_SAFE_PATH)
 
 
 def find_config(home: Path | str | None = None) -> Path | None:
@@ -357,6 +324,15 @@ def default_home() -> Path:
     """The user's data folder for batcher (``XDG_DATA_HOME`` is honoured)."""
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "batcher"
+
+
+def _key_fault(key: str) -> str:
+    """What of a key cannot be sent, in words that hold no part of it; "" if all of it can."""
+    if "\r" in key or "\n" in key:
+        return "a line end"
+    if re.search(r"[\x00-\x1f\x7f]", key):
+        return "a control character"
+    return "" if key.isascii() else "a character that is not ASCII"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -32,6 +32,8 @@ if _settings.broker_url is None:
 
 _tiers = tuple(load_catalog(_settings).tiers)
 app = make_app(_settings, _tiers)
+app.conf.worker_consumer = "workers.consumer:CarefulConsumer"
+app.conf.beat_scheduler = "workers.schedule:SparingScheduler"
 
 _runtime = Runtime(_settings)
 _started_at = time.time()

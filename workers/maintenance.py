@@ -18,8 +18,9 @@ _log = logging.getLogger("batcher.maintenance")
 
 
 def maintain_once(runtime: Runtime, app: Celery) -> None:
-    """Take back lost leases, set due jobs going, send alerts; ring for the tiers that have work."""
+    """Have judged what was drawn, take back lost leases, set due jobs going, send alerts; ring for work."""
     try:
+        runtime.judging.keep_up(None)
         tiers = maintain(runtime.store, runtime.ledger)
         runtime.alerts.check(None)
         runtime.alerts.deliver()

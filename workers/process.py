@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -14,7 +15,9 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from batcher.alerts.lookout import Lookout
-from batcher.errors import BatcherError
+from batcher.errors import BatcherError, ConfigurationError, DependencyError
+from batcher.planning.choice import pick_model
+from batcher.store.schema import SCHEMA_HEAD, ensure_schema, schema_version
 
 if TYPE_CHECKING:
     from batcher.engine.engine import Engine
@@ -26,6 +29,7 @@ _log = logging.getLogger("batcher.worker")
 
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
+_SCHEMA_EVERY_S: Final = 15.0
 _ANSWER_WITHIN_S: Final = 1.0
 
 
@@ -43,6 +47,7 @@ class WorkerProcess:
         self.started_at = time.time()
         self.engine: Engine | None = None
         self.trouble: str | None = None
+        self.unserved: dict[str, str] = {}
         self._ended: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
@@ -50,6 +55,9 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Begin to serve."""
+        self.unserved = self._find_unserved()
+        for tier, why in self.unserved.items():
+            _log.warning("tier %s is not served here: %s", tier, why)
         self._thread.start()
 
     def ring(self) -> None:
@@ -76,15 +84,35 @@ class WorkerProcess:
 
     def describe(self) -> dict[str, Any]:
         """What it does, as JSON values."""
+        trouble = self._present_trouble()
         described: dict[str, Any] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "tiers": list(self.tiers),
+            "unserved": self.unserved,
             "started_at": self.started_at,
-            "state": "stopping" if self._stopping.is_set() else "trouble" if self.trouble else "serving",
-            "trouble": self.trouble,
+            "state": "stopping" if self._stopping.is_set() else "trouble" if trouble else "serving",
+            "trouble": trouble,
         }
         return described | (self.ask_engine(lambda engine: engine.describe()) or {})
+
+    def _present_trouble(self) -> str | None:
+        """Why it serves nobody just now, if so."""
+        if self.trouble or self.engine is None:
+            return self.trouble
+        if len(self.unserved) == len(self.tiers):
+            return "; ".join(dict.fromkeys(self.unserved.values()))
+        return self.runtime.store.trouble
+
+    def _find_unserved(self) -> dict[str, str]:
+        """Why tiers are not served: no model of theirs has a key here. Their jobs wait for another worker."""
+        found = {}
+        for tier in self.tiers:
+            try:
+                pick_model(self.runtime.catalog, tier, None, self.runtime.is_usable)
+            except ConfigurationError as error:
+                found[tier] = str(error)
+        return found
 
     def ask_engine(self, question: Callable[[Engine], Answer]) -> Answer | None:
         """Put a question to the engine on its loop, from another thread; None if it does not answer soon."""
@@ -115,17 +143,33 @@ class WorkerProcess:
         asyncio.run(self._serve())
 
     async def _serve_once(self) -> None:
-        """One engine's life: until it is stopped, or the store is lost."""
+        """One engine's life: until it is stopped, or the store is lost or gets another schema."""
+        await asyncio.to_thread(lambda: ensure_schema(self.runtime.store))
         engine = self.runtime.engine()
         self.engine = engine
+        watching = asyncio.create_task(self._stop_at_another_schema(engine))
         try:
             if not self._stopping.is_set():
                 self.trouble = None
                 with Lookout(self.runtime.alerts, None, engine.progress.rates):
                     await engine.run(None, self.tiers, stay=True)
         finally:
+            watching.cancel()
             self.engine = None
             self._ended += engine.progress.counters()
+
+    async def _stop_at_another_schema(self, engine: Engine) -> None:
+        """Look now and then whether another version of batcher has changed the tables under this one."""
+        while True:
+            await asyncio.sleep(_SCHEMA_EVERY_S)
+            with contextlib.suppress(DependencyError):
+                if await asyncio.to_thread(self._read_schema) != SCHEMA_HEAD:
+                    _log.error("the store has another schema than this worker: nothing more is sent")
+                    engine.stop()
+
+    def _read_schema(self) -> str | None:
+        with self.runtime.store.read() as connection:
+            return schema_version(connection)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -16,6 +16,7 @@ from batcher.alerts.book import OFF_BY_DEFAULT, Alert, Rule, raise_alert
 from batcher.alerts.caps import cap_alerts
 from batcher.alerts.delivery import Delivery, Tried, log
 from batcher.alerts.jobs import (
+    SampledShare,
     Thresholds,
     accuracy_alerts,
     ended_alerts,
@@ -25,6 +26,7 @@ from batcher.alerts.jobs import (
     stalled_alerts,
 )
 from batcher.alerts.rates import Rates
+from batcher.domain import JobState
 from batcher.errors import BatcherError
 from batcher.settings import Settings
 from batcher.store.database import Store
@@ -42,10 +44,12 @@ class Evidence:
     Attributes:
         interval: the 95 % confidence interval of a share, from its successes and trials.
         price_dates: by model that can be used and costs something, when its prices were read (YYYY-MM-DD).
+        sampled: a job's estimated accuracy by what was drawn of it, or None.
     """
 
     interval: Callable[[int, int], tuple[float, float]]
     price_dates: Callable[[], Mapping[str, str]]
+    sampled: Callable[[Connection, int], SampledShare | None] = lambda *_: None
 
 
 class _Raised(NamedTuple):
@@ -135,8 +139,13 @@ class Alerts:
                     for alert, day in cap_alerts(connection, days, [job.id for job in jobs])
                 ]
                 endings = {_ending(job): job for job in jobs}
-                for job in (job for ending, job in endings.items() if ending not in self._ended):
-                    found += [(alert, today) for alert in ended_alerts(connection, job)]
+                told = set()
+                for ending, job in endings.items():
+                    alerts = [] if ending in self._ended else list(ended_alerts(connection, job))
+                    found += [(alert, today) for alert in alerts]
+                    # A cap that a running job waits for may yet come to be one that is reached.
+                    if alerts or job.state != JobState.RUNNING.value:
+                        told.add(ending)
                 if thorough:
                     found += [
                         (alert, today) for alert in self._of_jobs(connection, jobs, now, today, quiet_s)
@@ -147,7 +156,7 @@ class Alerts:
                 found += [(alert, today) for alert in seen]
             new = self._raise(found)
             # Told once in this process, even if midnight lies between two looks.
-            self._ended.update(endings)
+            self._ended.update(told)
             return new
 
     def tell(self, alert: Alert, *, wait_s: float = ANSWER_WAIT_S) -> None:
@@ -203,7 +212,7 @@ class Alerts:
         for job in jobs:
             found += failed_alerts(connection, job, limits.failed_share)
             found += stalled_alerts(connection, job, now, quiet_s, limits.stalled_s)
-            found += accuracy_alerts(connection, job, self._evidence.interval)
+            found += accuracy_alerts(connection, job, self._evidence.interval, self._evidence.sampled)
             found += price_alerts(connection, job, dates, today, limits.prices_days)
         return found
 

@@ -41,6 +41,13 @@ def cap_name(scope: str) -> str:
     return "daily cap" if scope == DAY_SCOPE else f"cap of {scope.replace(':', ' ', 1)}"
 
 
+def holds_reserved(connection: Connection, scope: str) -> bool:
+    """Whether money is reserved in the latest account of a scope."""
+    account = ledger_accounts.c
+    query = select(account.reserved_nusd).where(account.scope == scope).order_by(account.period.desc())
+    return bool(connection.execute(query.limit(1)).scalar_one_or_none())
+
+
 def _of_account(row: Row[Any]) -> Iterator[Alert]:
     cap, spent = row.cap_nusd, row.spent_nusd
     amounts = f"{format_usd(spent)} of {format_usd(cap)}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
+from batcher.alerts.web import watched
 from batcher.alerts.wording import one_line
 
 if TYPE_CHECKING:
@@ -55,13 +56,15 @@ class Channel:
         try:
             if not self._services() or self._apprise is None:
                 return NOT_A_URL
-            outcome = self._apprise.notify(
-                title=title, body=body, body_format="text", notify_type="warning" if is_trouble else "info"
-            )
+            with watched() as found:
+                kind = "warning" if is_trouble else "info"
+                outcome = self._apprise.notify(title=title, body=body, body_format="text", notify_type=kind)
             said = [str(entry.message) for entry in outcome.logs()]
         except Exception as error:  # noqa: BLE001 - hundreds of plug-ins: whatever they raise, the run goes on
             return self._without_secrets(f"{type(error).__name__}: {error}")
-        return None if outcome else self._without_secrets("; ".join(said) or "it did not take the message")
+        if outcome:
+            return None
+        return "; ".join(found) or self._without_secrets("; ".join(said) or "it did not take the message")
 
     def _services(self) -> list[Any]:
         if self._apprise is None:

@@ -4,30 +4,53 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, Row, case, func, select
+from sqlalchemy import Connection, Row, case, func, not_, select
 
 from batcher.alerts.book import Alert, Rule
-from batcher.alerts.caps import DAY_SCOPE, cap_name
-from batcher.domain import ItemStatus, JobState, LeaseState
-from batcher.store.jobs import BUDGET_REASON, count_errors, count_items
+from batcher.alerts.caps import DAY_SCOPE, cap_name, holds_reserved
+from batcher.domain import ItemStatus, JobState, LeaseState, Purpose
+from batcher.statistics.sequential import upper_bound
+from batcher.store.item_counts import count_errors
+from batcher.store.jobs import BUDGET_REASON
 from batcher.store.leases import next_chance_at
+from batcher.store.reading import HALF_READ
+from batcher.store.stages import count_documents_of
+from batcher.store.steps import is_stage, step_ids
 from batcher.store.tables import jobs, leases, samples
 
 LEAST_FAILED: Final = 10
 LEAST_SCORED: Final = 10
 """Fewer failed items are no alert unless nothing else came out; fewer scored ones tell nothing."""
 
+FALSE_ALERTS: Final = 0.05
+"""How likely an alert may be, ever, on the accuracy of a job whose is not below the floor."""
+
 _ON_PURPOSE: Final = ("interrupted", "finish-by", "paused by")
 """How the reasons of pauses begin that somebody asked for."""
 
 _CAP: Final = re.compile(r"daily cap|cap of (job|provider|task|tier) (\S+)")
 """A cap's name within a reason."""
+
+
+_KNOWN: Final = "golden"
+"""Who has judged what the right answer was known of."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampledShare:
+    """A share of correct answers with its 95 % interval, and how many answers it rests on."""
+
+    share: float
+    low: float
+    high: float
+    scored: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +69,15 @@ class Thresholds:
 
 
 def read_jobs(connection: Connection, job_ids: Sequence[int] | None) -> list[Row[Any]]:
-    """What the rules need of these jobs; None for those that are running."""
-    columns = (jobs.c.id, jobs.c.task, jobs.c.paths, jobs.c.state, jobs.c.reason, jobs.c.resume_at)
+    """What the rules need of these jobs; None for those that are running, or whose readers were lost."""
+    columns = (jobs.c.id, jobs.c.task, jobs.c.purpose, jobs.c.paths)
+    states = (jobs.c.state, jobs.c.reason, jobs.c.resume_at)
     times = (jobs.c.waiting_reason, jobs.c.started_at, jobs.c.finished_at)
-    query = select(*columns, *times).order_by(jobs.c.id)
+    query = select(*columns, *states, *times).order_by(jobs.c.id)
     if job_ids is None:
-        query = query.where(jobs.c.state == JobState.RUNNING.value)
+        # The steps of a staged job are spoken of as that job.
+        lost = (jobs.c.state == JobState.PAUSED.value) & jobs.c.reason.startswith(HALF_READ)
+        query = query.where((jobs.c.state == JobState.RUNNING.value) | lost, not_(is_stage()))
     else:
         query = query.where(jobs.c.id.in_(job_ids))
     return list(connection.execute(query))
@@ -61,13 +87,15 @@ def ended_alerts(connection: Connection, job: Row[Any]) -> Iterator[Alert]:
     """Alerts on a job that has just ended, was paused, or waits for a cap."""
     reason = (job.waiting_reason if job.state == JobState.RUNNING.value else job.reason) or ""
     if job.state == JobState.DONE.value:
-        counts = count_items(connection, job.id)
+        if _only_measures(job):
+            return
+        counts = count_documents_of(connection, [job.id])[job.id]
         told = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
         yield Alert(
             Rule.JOB_DONE, _scope(job), f"Job {job.id} is done: {told or 'nothing to do'}", _about(job)
         )
     elif reason.startswith(BUDGET_REASON):
-        yield from _held_back(job, reason)
+        yield from _held_back(connection, job, reason)
     elif job.state == JobState.PAUSED.value and not reason.startswith(_ON_PURPOSE):
         yield Alert(
             Rule.JOB_FAILED,
@@ -79,13 +107,17 @@ def ended_alerts(connection: Connection, job: Row[Any]) -> Iterator[Alert]:
 
 def failed_alerts(connection: Connection, job: Row[Any], least_share: float) -> Iterator[Alert]:
     """An alert if many of a job's items are dead letters, or all that have ended."""
-    counts = count_items(connection, job.id)
+    if _only_measures(job):
+        return
+    counts = count_documents_of(connection, [job.id])[job.id]
     failed, done = counts[ItemStatus.FAILED], counts[ItemStatus.DONE]
     is_over = job.state == JobState.DONE.value
     if not failed or failed < least_share * (failed + done):
         return
     if failed >= LEAST_FAILED or (is_over and not done):
-        classes = count_errors(connection, job.id, ItemStatus.FAILED)
+        classes: Counter[str] = Counter()
+        for step in step_ids(connection, job.id):
+            classes.update(count_errors(connection, step, ItemStatus.FAILED))
         by_class = ", ".join(f"{name} {count:,}" for name, count in classes.items())
         yield Alert(
             Rule.JOB_FAILED,
@@ -121,30 +153,39 @@ def stalled_alerts(
 
 
 def accuracy_alerts(
-    connection: Connection, job: Row[Any], interval: Callable[[int, int], tuple[float, float]]
+    connection: Connection,
+    job: Row[Any],
+    interval: Callable[[int, int], tuple[float, float]],
+    sampled: Callable[[Connection, int], SampledShare | None] = lambda *_: None,
 ) -> Iterator[Alert]:
-    """An alert if a job's accuracy is below its task's floor, and not by chance.
+    """An alert if a job's accuracy is below its task's floor, and not by chance, however often one looks.
+
+    An interval that lies below the floor is not enough: of those who look after every answer 19 % would see
+    that one day of a job exactly at the floor. Of routed jobs the router tells, model by model.
 
     Args:
         connection: a transaction.
         job: the job.
         interval: the confidence interval of a share, from its successes and trials.
+        sampled: the estimate by what was drawn of the job, which goes before that by known answers alone.
     """
-    correct = func.sum(case((samples.c.correct, 1), else_=0))
-    query = select(func.count(), correct).where(samples.c.job_id == job.id, samples.c.score.is_not(None))
-    scored, right = connection.execute(query).one()
-    if scored < LEAST_SCORED:
+    if _only_measures(job):
         return
-    spec = connection.execute(select(jobs.c.spec).where(jobs.c.id == job.id)).scalar_one()
-    floor = float(orjson.loads(spec)["floor"])
-    low, high = interval(int(right), scored)
-    if high < floor:
+    found = sampled(connection, job.id) or _known_share(connection, job.id, interval)
+    if found is None or found.scored < LEAST_SCORED:
+        return
+    stored = connection.execute(select(jobs.c.spec, jobs.c.routing).where(jobs.c.id == job.id)).one()
+    floor = float(orjson.loads(stored.spec)["floor"])
+    if stored.routing is not None or found.high >= floor:
+        return
+    if upper_bound(round(found.share * found.scored), found.scored, FALSE_ALERTS) < floor:
         yield Alert(
             Rule.ACCURACY,
             _scope(job),
-            f"Job {job.id}: accuracy {right / scored:.0%} is below the floor of {floor:.0%}",
-            f"{_about(job)}\n{right:,} of {scored:,} scored items are correct: {low:.0%} to {high:.0%} "
-            "with 95 % confidence. Use a better model or tier, or mend the task's prompt.",
+            f"Job {job.id}: accuracy {found.share:.0%} is below the floor of {floor:.0%}",
+            f"{_about(job)}\n{found.share:.1%} of its answers are correct, "
+            f"{found.low:.0%} to {found.high:.0%} with 95 % confidence ({found.scored:,} scored). "
+            "Use a better model or tier, or mend the task's prompt.",
         )
 
 
@@ -173,26 +214,54 @@ def price_alerts(
             )
 
 
-def _held_back(job: Row[Any], reason: str) -> Iterator[Alert]:
-    """The caps in the way count as reached: the next call's worst case does not fit under them any more."""
+def _known_share(
+    connection: Connection, job_id: int, interval: Callable[[int, int], tuple[float, float]]
+) -> SampledShare | None:
+    """The share of correct answers among those whose right one was known."""
+    correct = func.sum(case((samples.c.correct, 1), else_=0))
+    query = select(func.count(), correct).where(
+        samples.c.job_id == job_id, samples.c.judged_by == _KNOWN, samples.c.score.is_not(None)
+    )
+    scored, right = connection.execute(query).one()
+    if not scored:
+        return None
+    low, high = interval(int(right), scored)
+    return SampledShare(int(right) / scored, low, high, scored)
+
+
+def _only_measures(job: Row[Any]) -> bool:
+    """Whether a job's answers serve to measure models: whoever asked for that reads the report."""
+    return bool(job.purpose != Purpose.ANSWER.value)
+
+
+def _held_back(connection: Connection, job: Row[Any], reason: str) -> Iterator[Alert]:
+    """The caps in the way count as reached: the next call's worst case does not fit under them any more.
+
+    A job that goes on has not reached a cap while calls are in flight under it: most of what is reserved for
+    them comes back.
+    """
     scopes = [f"{found[1]}:{found[2]}" if found[1] else DAY_SCOPE for found in _CAP.finditer(reason)]
-    what = "is paused" if job.state == JobState.PAUSED.value else "waits for it"
+    is_paused = job.state == JobState.PAUSED.value
+    what = "is paused" if is_paused else "waits for it"
     for scope in scopes or [_scope(job)]:
+        if not is_paused and holds_reserved(connection, scope):
+            continue
         title = f"The {cap_name(scope)} is reached: job {job.id} {what}"
         yield Alert(Rule.CAP_100, scope, title, f"{_about(job)}\n{reason}")
 
 
 def _is_abandoned(connection: Connection, job_id: int, since: float) -> bool:
     """Whether items have been ready since then, and no lease has been held since."""
+    steps = step_ids(connection, job_id)
     held = select(leases.c.id).where(
-        leases.c.state == LeaseState.ACTIVE.value, leases.c.expires_at > since, leases.c.job_id == job_id
+        leases.c.state == LeaseState.ACTIVE.value, leases.c.expires_at > since, leases.c.job_id.in_(steps)
     )
     if connection.execute(held.limit(1)).first() is not None:
         return False
-    last = select(func.max(leases.c.expires_at)).where(leases.c.job_id == job_id)
+    last = select(func.max(leases.c.expires_at)).where(leases.c.job_id.in_(steps))
     if (connection.execute(last).scalar_one() or 0.0) > since:
         return False
-    ready_at = next_chance_at(connection, [job_id])
+    ready_at = next_chance_at(connection, steps)
     return ready_at is not None and ready_at <= since
 
 

@@ -34,6 +34,7 @@ class Verdict(StrEnum):
 
     EQUAL = "equal"
     HIGHER = "vendor higher"
+    IN_FLIGHT = "calls in flight"
     LOWER = "vendor lower"
     MISSING = "not in the export"
     FOREIGN = "not batcher's"
@@ -52,6 +53,7 @@ class Calls:
         output_tokens: written.
         settled_nusd: what calls cost whose cost is known.
         unknown_nusd: the worst case of the unknown ones.
+        open_nusd: the worst case of those on their way, which is reserved and not yet spent.
         dearest_input_nusd: of the prices stored with the calls, per million tokens.
         dearest_output_nusd: of the prices stored with the calls, per million tokens.
         first_at: when the first was sent, Unix seconds.
@@ -66,6 +68,7 @@ class Calls:
     output_tokens: int = 0
     settled_nusd: int = 0
     unknown_nusd: int = 0
+    open_nusd: int = 0
     dearest_input_nusd: int = 0
     dearest_output_nusd: int = 0
     first_at: float = float("inf")
@@ -86,6 +89,7 @@ class Calls:
             output_tokens=self.output_tokens + other.output_tokens,
             settled_nusd=self.settled_nusd + other.settled_nusd,
             unknown_nusd=self.unknown_nusd + other.unknown_nusd,
+            open_nusd=self.open_nusd + other.open_nusd,
             dearest_input_nusd=max(self.dearest_input_nusd, other.dearest_input_nusd),
             dearest_output_nusd=max(self.dearest_output_nusd, other.dearest_output_nusd),
             first_at=min(self.first_at, other.first_at),
@@ -185,6 +189,7 @@ def read_calls(connection: Connection, provider: str) -> dict[str, dict[int, Cal
             total(answered, attempts.c.output_tokens),
             total(in_state(AttemptState.SETTLED), attempts.c.cost_nusd),
             total(in_state(AttemptState.UNKNOWN), attempts.c.cost_nusd),
+            total(in_state(AttemptState.SENDING), attempts.c.reserved_nusd),
             func.max(attempts.c.price_input_nusd),
             func.max(attempts.c.price_output_nusd),
             func.min(attempts.c.sent_at),
@@ -227,22 +232,25 @@ def names_models(export: Export) -> bool:
 
 
 def judge(calls: Calls, billed: Billed | None, export: Export) -> Verdict:
-    """How the vendor's figures stand to what the ledger holds as spent: by cost, else by tokens and calls."""
+    """How the vendor's figures stand to what the ledger holds as spent: by cost, else by tokens and calls.
+
+    The vendor is higher only by what the calls on their way cannot explain.
+    """
     if billed is None:
         return Verdict.MISSING
     if export.has("cost_usd"):
         off = billed.cost_nusd - calls.booked_nusd
         rounding = billed.rounding_nusd(export)
         if off > rounding:
-            return Verdict.HIGHER
+            return Verdict.HIGHER if off > rounding + calls.open_nusd else Verdict.IN_FLIGHT
         # Every call was rounded up to a nano-dollar by itself.
         return Verdict.LOWER if -off > rounding + calls.answered else Verdict.EQUAL
     extra = _extra(calls, billed, export)
     if not any(extra) and not calls.unknown:
         return Verdict.EQUAL
-    if max(extra) > 0 and _passes_the_unknown(calls, billed, export):
+    if max(extra) > 0 and _passes_the_unsettled(calls, billed, export):
         return Verdict.HIGHER
-    return Verdict.LOWER
+    return Verdict.IN_FLIGHT if max(extra) > 0 and calls.open else Verdict.LOWER
 
 
 def _extra(calls: Calls, billed: Billed, export: Export) -> tuple[int, ...]:
@@ -252,16 +260,16 @@ def _extra(calls: Calls, billed: Billed, export: Export) -> tuple[int, ...]:
     return requests + (tokens if export.has_tokens else ()) or (0,)
 
 
-def _passes_the_unknown(calls: Calls, billed: Billed, export: Export) -> bool:
-    """Whether what the vendor has beyond the answered calls is more than the unknown ones can have been."""
-    if export.has_requests and billed.requests > calls.answered + calls.unknown:
+def _passes_the_unsettled(calls: Calls, billed: Billed, export: Export) -> bool:
+    """Whether what the vendor has beyond the answered calls is more than all others can have been."""
+    if export.has_requests and billed.requests > calls.answered + calls.unknown + calls.open:
         return True
     if not export.has_tokens:
         return False
     inputs = max(0, billed.input_tokens - calls.input_tokens)
     outputs = max(0, billed.output_tokens - calls.output_tokens)
     most = inputs * calls.dearest_input_nusd + outputs * calls.dearest_output_nusd
-    return most > calls.unknown_nusd * _MTOK
+    return most > (calls.unknown_nusd + calls.open_nusd) * _MTOK
 
 
 def _day_number(connection: Connection) -> Any:

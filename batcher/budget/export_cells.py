@@ -9,6 +9,11 @@ from typing import Final
 
 _NOTHING: Final = frozenset({"", "-", "n/a", "na", "null", "none", "not_available"})
 _GROUPED: Final = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")
+_COSTS: Final = re.compile(r"(?<![a-z])(costs?|amount|price|spend|total|charges?)(?![a-z])")
+_OTHER_CURRENCY: Final = re.compile(
+    r"(?<![a-z])(eur|euros?|gbp|jpy|cny|chf|cad|aud|nzd|inr|brl|krw|sek|nok|dkk|pln|czk|huf|sgd|hkd|twd|mxn|zar"
+    r"|ils|aed)(?![a-z])|[€£¥₹]"
+)
 _MOST_COUNT: Final = 10**15
 _MOST_USD: Final = Decimal(10**9)
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -62,6 +67,12 @@ def read_day(title: str, cell: str) -> str:
     if not _EARLIEST <= moment < _LATEST:
         raise CellError(f"{title} {_shown(cell)} lies too far away. Write it like 2026-11-20")
     return moment.date().isoformat()
+
+
+def is_in_other_currency(title: str) -> bool:
+    """Whether a header names costs in another currency than dollars: ``cost_eur``, ``Amount (€)``."""
+    lowered = title.lower()
+    return bool(_COSTS.search(lowered) and _OTHER_CURRENCY.search(lowered))
 
 
 def _number(title: str, cell: str, what: str, example: str) -> Decimal | None:

@@ -9,10 +9,12 @@ from enum import StrEnum
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, func, literal_column, select
+import orjson
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, func, literal_column, or_, select
 
 from batcher.budget.ledger import DAY_SCOPE, Account, Balance
 from batcher.domain import AttemptState
+from batcher.store.steps import is_stage
 from batcher.store.tables import attempts, jobs, ledger_accounts, ledger_clock
 from batcher.store.tallies import Tally, tallies_of
 
@@ -27,6 +29,7 @@ class View(StrEnum):
     MODEL = "model"
     PROVIDER = "provider"
     TASK = "task"
+    STAGE = "stage"
     TIER = "tier"
     JOB = "job"
     PURPOSE = "purpose"
@@ -55,7 +58,8 @@ class Spend:
     """One row of a view. The three amounts, nano-dollars, add up to what the ledger holds for these calls.
 
     Attributes:
-        key: the day, model, provider, task, tier, job id or purpose.
+        key: the day, model, provider, task, stage (``TASK.NAME``; of the last one the task alone), tier, job
+            id or purpose. A job's row holds the calls of the jobs under it too: it pays for them.
         calls: calls that left.
         input_tokens: of the calls whose usage is known.
         cached_tokens: the part of them read from a vendor's cache.
@@ -101,7 +105,8 @@ _KEYS: Final[dict[View, Any]] = {
     View.PROVIDER: attempts.c.provider,
     View.TASK: jobs.c.task,
     View.TIER: attempts.c.tier,
-    View.JOB: attempts.c.job_id,
+    View.STAGE: attempts.c.job_id,
+    View.JOB: func.coalesce(jobs.c.parent_id, attempts.c.job_id),
     View.PURPOSE: attempts.c.purpose,
 }
 
@@ -142,13 +147,14 @@ def read_spend(
         connection: any transaction.
         view: what to sum by.
         period: only what was booked on these days; None for all.
-        job_id: only this job's; None for all.
+        job_id: only this job's and those under it; None for all.
     """
     key = _KEYS[view].label("key")
     settled = _sum(attempts.c.cost_nusd, AttemptState.SETTLED).label("settled")
     unknown = _sum(attempts.c.cost_nusd, AttemptState.UNKNOWN).label("unknown")
     in_order = view in {View.DAY, View.JOB}
-    source = attempts.join(jobs, jobs.c.id == attempts.c.job_id) if view is View.TASK else attempts
+    with_jobs = view in {View.TASK, View.JOB}
+    source = attempts.join(jobs, jobs.c.id == attempts.c.job_id) if with_jobs else attempts
     query = (
         select(key, func.count(), *_token_sums(), settled, unknown, _open_sum())
         .select_from(source)
@@ -156,7 +162,23 @@ def read_spend(
         .group_by(key)
         .order_by(*((key,) if in_order else ((settled + unknown).desc(), key)))
     )
-    return [Spend(str(row[0]), *(int(value) for value in row[1:])) for row in connection.execute(query)]
+    rows = [Spend(str(row[0]), *(int(value) for value in row[1:])) for row in connection.execute(query)]
+    return _by_stage(connection, rows) if view is View.STAGE else rows
+
+
+def _by_stage(connection: Connection, by_job: Sequence[Spend]) -> list[Spend]:
+    """The spend of jobs by what they are steps of, dearest first. Judging stands under the task."""
+    if not by_job:
+        return []
+    ids = [int(spend.key) for spend in by_job]
+    query = select(jobs.c.id, jobs.c.task, case((is_stage(), jobs.c.spec)).label("spec"))
+    rows = connection.execute(query.where(jobs.c.id.between(min(ids), max(ids))))
+    names = {str(row.id): orjson.loads(row.spec)["name"] if row.spec else row.task for row in rows}
+    found: dict[str, list[Spend]] = {}
+    for spend in by_job:
+        found.setdefault(names[spend.key], []).append(spend)
+    sums = [total_of(rows, key) for key, rows in found.items()]
+    return sorted(sums, key=lambda spend: (-spend.booked_nusd, spend.key))
 
 
 def spend_of_job(connection: Connection, job_id: int) -> Spend:
@@ -177,14 +199,15 @@ def spend_of_job(connection: Connection, job_id: int) -> Spend:
 
 
 def booked_within(period: Period | None, job_id: int | None) -> list[ColumnElement[bool]]:
-    """Conditions on attempts: booked on these days, of this job."""
+    """Conditions on attempts: booked on these days, of this job and those under it, which it pays for."""
     conditions: list[ColumnElement[bool]] = []
     if period is not None:
         conditions.append(attempts.c.day.between(period.since, period.until))
     if job_id is not None:
         # The index begins with the day: naming all days lets it find the rows without reading the others.
         days = select(ledger_accounts.c.period).where(ledger_accounts.c.scope == DAY_SCOPE)
-        conditions += [attempts.c.job_id == job_id, attempts.c.day.in_(days)]
+        family = select(jobs.c.id).where(or_(jobs.c.id == job_id, jobs.c.parent_id == job_id))
+        conditions += [attempts.c.job_id.in_(family), attempts.c.day.in_(days)]
     return conditions
 
 

@@ -14,7 +14,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from batcher.budget.export_cells import CellError, read_amount, read_count, read_day
+from batcher.budget.export_cells import (
+    CellError,
+    is_in_other_currency,
+    read_amount,
+    read_count,
+    read_day,
+)
 from batcher.errors import UsageError
 
 MOST_BYTES: Final = 256 * 1024 * 1024
@@ -118,6 +124,7 @@ class Export:
         columns: what it has, by what it holds: the header.
         cost_step_usd: the last place to which costs are written: 0.01 or less.
         left_out: lines that hold totals.
+        ends_open: whether the last line has no line end, as one that is cut off.
     """
 
     vendor: str
@@ -126,6 +133,7 @@ class Export:
     columns: Mapping[str, tuple[str, ...]]
     cost_step_usd: Decimal
     left_out: tuple[int, ...]
+    ends_open: bool
 
     def has(self, *names: str) -> bool:
         """Whether it tells all of these."""
@@ -158,7 +166,7 @@ def read_export(path: Path, given: Mapping[str, str]) -> Export:
     header = next((row for _, row in rows), None)
     if header is None:
         raise UsageError(f"{path} is empty. Download the export again")
-    return _Reading(path, header, given).read(rows)
+    return _Reading(path, header, given).read(rows, ends_open=not text.endswith(("\n", "\r")))
 
 
 class _Reading:
@@ -180,7 +188,7 @@ class _Reading:
         self._ids: dict[str, int] = {}
         self._places = 2
 
-    def read(self, rows: Iterator[tuple[int, list[str]]]) -> Export:
+    def read(self, rows: Iterator[tuple[int, list[str]]], *, ends_open: bool) -> Export:
         lines = tuple(line for number, row in rows if (line := self._line(number, row)) is not None)
         if not self._days:
             raise UsageError(f"{self._path} has a header and nothing beneath it. Download the export again")
@@ -192,6 +200,7 @@ class _Reading:
             columns=self._columns,
             cost_step_usd=Decimal(1).scaleb(-self._places),
             left_out=tuple(self._left_out),
+            ends_open=ends_open,
         )
 
     def _line(self, number: int, row: list[str]) -> Line | None:
@@ -314,6 +323,12 @@ def _choose(path: Path, header: Sequence[str], given: Mapping[str, str]) -> dict
     twice = [title for titles in chosen.values() for title in titles if header.count(title) > 1]
     if twice:
         raise UsageError(f"{path} has two columns {twice[0]!r}. Take one of them out")
+    foreign = [title for title in chosen.get("cost_usd", header) if is_in_other_currency(title)]
+    if foreign:
+        raise UsageError(
+            f"{path} has the column {foreign[0][:40]!r}, and the ledger is in dollars. Export in USD, or take"
+            " the column out"
+        )
     if "day" not in chosen:
         raise UsageError(
             f"{path} has no column of days that is known here. Its columns: {_listed(header)}."

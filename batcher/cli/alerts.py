@@ -85,8 +85,8 @@ def test_command(settings: Settings, as_json: bool) -> int:
 def send_command(settings: Settings, as_json: bool) -> int:
     """Look at caps and running jobs, and deliver all that is pending.
 
-    A run does this by itself. In a crontab it tells of a run that was killed. Exit code 5 if a channel does
-    not take its message: it is tried again by the next run, or the next time.
+    A run does this by itself. In a crontab it tells of a run that was killed. Exit code 3 if no channel is
+    set, 5 if one does not take its message: it is tried again by the next run, or the next time.
     """
     from batcher.runtime import Runtime
 
@@ -99,8 +99,9 @@ def send_command(settings: Settings, as_json: bool) -> int:
     else:
         _show(faults)
         note(f"{new} new, {pending} pending.")
-        if not runtime.alerts.has_channels:
-            note(NO_CHANNELS)
+    if not runtime.alerts.has_channels:
+        note(NO_CHANNELS)
+        return EXIT_CONFIGURATION
     return EXIT_DEPENDENCY if faults else 0
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from batcher.settings import ModelSettings, ProviderSettings, Settings
+from batcher.settings import ModelSettings, ProviderSettings, QualitySettings, RoutingSettings, Settings
 
 EXAMPLES: Final = {
     "home": '"/srv/batcher"',
@@ -55,6 +55,16 @@ TABLES: Final = """\
 # cap_50 = false
 # job_done = true
 
+# Checking: how much is drawn, and who judges it (a tier or a model; that costs). See docs/quality.md
+# [quality]
+# sample = 0.02
+# judge = "premium"
+
+# Routing: the cheapest model whose measured accuracy clears the floor does the work. See docs/routing.md
+# [routing]
+# route = true
+# learning_share = 0.05
+
 # GGUF files for the local tier.
 # [local_models]
 # my-small-model = "/srv/models/my-small-model.gguf"
@@ -92,6 +102,8 @@ def render_reference() -> str:
         "## `[tiers]`\n\n" + _TIERS,
         "## `[providers.NAME]`\n\n" + _about_model(ProviderSettings),
         "## `[models.NAME]`\n\n" + _about_model(ModelSettings),
+        "## `[quality]`\n\n" + _about_model(QualitySettings),
+        "## `[routing]`\n\n" + _about_model(RoutingSettings),
         "## `[local_models]`\n\n" + _LOCAL_MODELS,
         "## `[alert_rules]`\n\n" + _ALERT_RULES,
         "## Keys\n\n" + _keys(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,9 +46,9 @@ def confirmed(runtime: Runtime, job: Job, *, yes: bool) -> bool:
     Returns:
         Whether to go on; if not, the job is paused.
     """
-    from batcher.money import format_usd, usd_to_nusd
+    from batcher.money import format_usd
 
-    price = _estimate(runtime, job)
+    price = price_job(runtime, job)
     if price.worst_nusd == 0:
         return True
     note(
@@ -55,27 +56,38 @@ def confirmed(runtime: Runtime, job: Job, *, yes: bool) -> bool:
         f"{format_usd(price.likely_nusd)}; with a repair and a climb of every answer at most "
         f"{format_usd(price.worst_nusd)}. The caps hold in any case."
     )
+    return agreed(runtime, [job], price.worst_nusd, yes=yes)
+
+
+def agreed(runtime: Runtime, jobs: Sequence[Job], worst_nusd: int, *, yes: bool) -> bool:
+    """Whether to go on at this price: asked on a terminal, if it may be more than the user's limit.
+
+    If not, the jobs are paused.
+    """
+    from batcher.money import usd_to_nusd
+
     limit_nusd = usd_to_nusd(str(runtime.settings.confirm_above_usd))
-    if yes or price.worst_nusd <= limit_nusd or not can_ask():
+    if yes or worst_nusd <= limit_nusd or not can_ask():
         return True
     try:
         if click.confirm("Go on?", err=True):
             return True
     except click.Abort:
-        _put_off(runtime, job)
+        _put_off(runtime, jobs)
         raise
-    _put_off(runtime, job)
+    _put_off(runtime, jobs)
     return False
 
 
-def _estimate(runtime: Runtime, job: Job) -> Price:
+def price_job(runtime: Runtime, job: Job) -> Price:
     """The price of what is pending; where that is something, it is kept as the job's estimate."""
     from batcher.budget.ledger import job_account
     from batcher.engine.submission import Sources
     from batcher.planning.evidence import known_answers
-    from batcher.planning.pricing import price_pending
     from batcher.planning.record import Estimate
+    from batcher.planning.stages import price_steps
     from batcher.store.jobs import set_estimate
+    from batcher.store.stages import steps_of
     from batcher.tasks.golden import load_golden
     from batcher.tasks.spec import TaskSpec
 
@@ -85,7 +97,8 @@ def _estimate(runtime: Runtime, job: Job) -> Price:
         runtime.find_task(TaskSpec.from_json(job.spec)),
     )
     with runtime.store.read() as connection:
-        price = price_pending(connection, job, runtime.catalog, runtime.is_usable, golden)
+        steps = steps_of(connection, job.id)
+        price = price_steps(connection, steps, runtime.catalog, runtime.is_usable, golden)
         account = next(iter(runtime.ledger.balances(connection, [job_account(job.id)])), None)
         now = runtime.store.now(connection)
     if price.items:
@@ -95,7 +108,7 @@ def _estimate(runtime: Runtime, job: Job) -> Price:
     return price
 
 
-def _put_off(runtime: Runtime, job: Job) -> None:
+def _put_off(runtime: Runtime, jobs: Sequence[Job]) -> None:
     from batcher.domain import JobState
     from batcher.engine.submission import PAUSED_BY_USER
     from batcher.store.jobs import set_pause_reason, set_state
@@ -103,6 +116,14 @@ def _put_off(runtime: Runtime, job: Job) -> None:
     reason = f"{PAUSED_BY_USER}: the price was not agreed to"
     with runtime.store.write() as connection:
         now = runtime.store.now(connection)
-        if not set_state(connection, job.id, JobState.PAUSED, now, reason=reason):
-            set_pause_reason(connection, job.id, reason)
-    note(f"Nothing was spent. Run it with: batcher resume {job.id}, drop it with: batcher cancel {job.id}")
+        for job in jobs:
+            if not set_state(connection, job.id, JobState.PAUSED, now, reason=reason):
+                set_pause_reason(connection, job.id, reason)
+    one = jobs[0].id
+    if len(jobs) == 1:
+        note(f"Nothing was spent. Run it with: batcher resume {one}, drop it with: batcher cancel {one}")
+        return
+    note(
+        f"Nothing was spent. Jobs {', '.join(str(job.id) for job in jobs)} are paused: the same command takes"
+        " them up, batcher resume JOB runs one, batcher cancel JOB drops it."
+    )

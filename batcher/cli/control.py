@@ -13,6 +13,8 @@ from batcher.errors import BatcherError, BusyError, UsageError
 from batcher.settings import Settings
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from batcher.cli.locking import RunLocks
     from batcher.cli.running import Run
     from batcher.runtime import Runtime
@@ -35,11 +37,12 @@ def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> i
     from batcher.cli.locking import RunLocks
     from batcher.domain import JobState
     from batcher.runtime import Runtime
-    from batcher.store.jobs import get_job, retry_failed, set_state
+    from batcher.store.jobs import set_state
+    from batcher.store.steps import reopen_stages
 
     runtime = Runtime(settings)
     with runtime.store.read() as connection:
-        found = get_job(connection, job)
+        found = _whole_job(connection, job)
     if not _has_failed(runtime, job, failure):
         note(f"Job {job} has no failed items{f' of class {failure}' if failure else ''}.")
         return _tell(runtime, job, as_json=as_json)
@@ -47,9 +50,11 @@ def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> i
         locks.take(job)
         _set_going(runtime, found)
         with runtime.store.write() as connection:
-            count = retry_failed(connection, job, failure, found.tier, _image_tier(runtime, found))
+            count = _bring_back(connection, runtime, job, failure)
+            now = runtime.store.now(connection)
             # A worker that looked in between has found nothing left to do, and ended it again.
-            set_state(connection, job, JobState.RUNNING, runtime.store.now(connection), only=[JobState.DONE])
+            set_state(connection, job, JobState.RUNNING, now, only=[JobState.DONE])
+            reopen_stages(connection, job, now)
         note(f"Job {job}: trying {count:,} item{'' if count == 1 else 's'} again.")
         _leave_to_workers(runtime, locks)
         return _run_one(runtime, job, as_json=as_json)
@@ -67,18 +72,18 @@ def resume(settings: Settings, job: int | None, as_json: bool) -> int:
     from batcher.cli.locking import RunLocks
     from batcher.domain import JobState
     from batcher.runtime import Runtime
-    from batcher.store.jobs import get_job
 
     runtime = Runtime(settings)
     if job is not None:
         with runtime.store.read() as connection:
-            found = get_job(connection, job)
-        if found.state is JobState.DONE:
+            found = _whole_job(connection, job)
+        if found.state is JobState.DONE and not _set_judges_going(runtime, job):
             note(f"Job {job} is done.")
             return _tell(runtime, job, as_json=as_json)
         with RunLocks(runtime) as locks:
             locks.take(job)
-            _set_going(runtime, found)
+            if found.state is not JobState.DONE:
+                _set_going(runtime, found)
             _leave_to_workers(runtime, locks)
             return _run_one(runtime, job, as_json=as_json)
     return _resume_all(runtime, as_json=as_json)
@@ -90,17 +95,19 @@ def resume(settings: Settings, job: int | None, as_json: bool) -> int:
 def pause(settings: Settings, job: int) -> None:
     """Stop a job until it is resumed."""
     from batcher.domain import JobState
+    from batcher.engine.children import pause_children
     from batcher.engine.submission import PAUSED_BY_USER
     from batcher.runtime import Runtime
-    from batcher.store.jobs import get_job, set_pause_reason, set_state
+    from batcher.store.jobs import set_pause_reason, set_state
 
     runtime = Runtime(settings)
     with runtime.store.write() as connection:
-        found = get_job(connection, job)
+        found = _whole_job(connection, job)
         now = runtime.store.now(connection)
         changed = set_state(connection, job, JobState.PAUSED, now, reason=PAUSED_BY_USER)
         if not changed and not set_pause_reason(connection, job, PAUSED_BY_USER):
             raise UsageError(f"Job {job} is {found.state} and cannot be paused.")
+        pause_children(connection, job, now, PAUSED_BY_USER)
     note(f"Job {job} is paused. What is in flight is still stored. Go on with: batcher resume {job}")
 
 
@@ -113,30 +120,67 @@ def cancel(settings: Settings, job: int) -> None:
     Answers that it has stay, and are reused by later jobs.
     """
     from batcher.domain import JobState
+    from batcher.engine.children import cancel_children
     from batcher.engine.leasing import reclaim_lost
     from batcher.runtime import Runtime
-    from batcher.store.jobs import cancel_pending, get_job, set_state
+    from batcher.store.jobs import cancel_pending, set_state
 
     runtime = Runtime(settings)
     reclaim_lost(runtime.store, runtime.ledger)
     with runtime.store.write() as connection:
-        found = get_job(connection, job)
+        found = _whole_job(connection, job)
         if found.state is JobState.CANCELLED:
             note(f"Job {job} is cancelled already.")
             return
         if not set_state(connection, job, JobState.CANCELLED, runtime.store.now(connection)):
             raise UsageError(f"Job {job} is {found.state}: there is nothing to cancel.")
         count = cancel_pending(connection, job)
+        cancel_children(connection, job, runtime.store.now(connection))
     note(f"Job {job} is cancelled, {count:,} item{'' if count == 1 else 's'} dropped. Its answers stay.")
+
+
+def _set_judges_going(runtime: Runtime, job_id: int) -> bool:
+    """Let judges go on with the samples of a job that is done; whether any had stopped."""
+    from batcher.engine.children import resume_children
+    from batcher.engine.submission import PAUSED_BY_USER
+
+    with runtime.store.write() as connection:
+        now = runtime.store.now(connection)
+        return bool(resume_children(connection, job_id, now, unless=PAUSED_BY_USER))
+
+
+def _whole_job(connection: Connection, job_id: int) -> Job:
+    """The job, if it is none that others go along with."""
+    from batcher.store.jobs import get_job
+
+    job = get_job(connection, job_id)
+    if job.is_stage:
+        raise UsageError(
+            f"Job {job_id} is a stage of job {job.parent_id} and goes where that goes: name that"
+        )
+    return job
 
 
 def _has_failed(runtime: Runtime, job_id: int, failure: str | None) -> bool:
     from batcher.domain import ItemStatus
     from batcher.store.item_counts import count_errors
+    from batcher.store.steps import step_ids
 
     with runtime.store.read() as connection:
-        failed = count_errors(connection, job_id, ItemStatus.FAILED)
+        steps = step_ids(connection, job_id)
+        failed = {name for step in steps for name in count_errors(connection, step, ItemStatus.FAILED)}
     return bool(failed) if failure is None else failure in failed
+
+
+def _bring_back(connection: Connection, runtime: Runtime, job_id: int, failure: str | None) -> int:
+    """Bring failed items back, each in the step where it failed; returns how many."""
+    from batcher.store.jobs import retry_failed
+    from batcher.store.stages import steps_of
+
+    return sum(
+        retry_failed(connection, step.id, failure, step.tier, _image_tier(runtime, step))
+        for step in steps_of(connection, job_id)
+    )
 
 
 def _leave_to_workers(runtime: Runtime, locks: RunLocks) -> None:
@@ -162,7 +206,8 @@ def _resumable(runtime: Runtime) -> list[Job]:
         return [
             job
             for job in reversed(unfinished)
-            if (shared or not active_workers(connection, job.id))
+            if not job.is_stage
+            and (shared or not active_workers(connection, job.id))
             and not (job.reason or "").startswith(PAUSED_BY_USER)
         ]
 
@@ -172,9 +217,13 @@ def _set_going(runtime: Runtime, job: Job) -> None:
     from batcher.cli.reading import ReadingNote
     from batcher.domain import JobState
     from batcher.engine.submission import can_be_read_again, finish_ingestion, take_up
+    from batcher.store.reading import is_half_read
+    from batcher.store.stages import steps_of
 
     # A job starts when its first ingestion is complete: one paused before that is half read too.
-    half_read = job.state is JobState.INGESTING or job.started_at is None
+    with runtime.store.read() as connection:
+        half_read = job.state is JobState.INGESTING or job.started_at is None
+        half_read = half_read or is_half_read(connection, job.id)
     if half_read and not can_be_read_again(job):
         note(
             f"Job {job.id} was still reading standard input, which cannot be read again: going on with what "
@@ -185,11 +234,13 @@ def _set_going(runtime: Runtime, job: Job) -> None:
     shared = runtime.settings.broker_url is not None
     taken = take_up(runtime.store, runtime.ledger, job.id, target, shared=shared)
     if half_read:
+        with runtime.store.read() as connection:
+            first = steps_of(connection, job.id)[0]
         with ReadingNote(resumable=True) as reading:
             finish_ingestion(
                 runtime.store,
                 taken,
-                _image_tier(runtime, job),
+                _image_tier(runtime, first),
                 max_file_bytes=int(runtime.settings.max_file_mb * 1_000_000),
                 on_progress=reading.show,
             )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -12,7 +12,8 @@ import click
 from batcher.cli.arguments import JOB_ID
 from batcher.cli.output import note
 from batcher.domain import JobState
-from batcher.errors import BatcherError, UsageError
+from batcher.errors import UsageError
+from batcher.processes import PYTHON
 from batcher.settings import Settings, child_environment
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def leave_reading(runtime: Runtime, job: Job) -> None:
     log = _log_file(runtime, job.id)
     with log.open("ab") as output:
         subprocess.Popen(  # noqa: S603 - this Python, and our own arguments
-            [sys.executable, "-m", "batcher.cli", *_named_config(), "ingest", str(job.id)],
+            [*PYTHON, "-m", "batcher.cli", *_named_config(), "ingest", str(job.id)],
             env=child_environment(runtime.settings),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -52,6 +53,18 @@ def leave_reading(runtime: Runtime, job: Job) -> None:
         )
     note(f"Job {job.id}: its documents are being read in the background, log in {log}")
     note(f"Watch it: batcher status {job.id} --watch")
+    _warn_if_nobody_hears(runtime)
+
+
+def _warn_if_nobody_hears(runtime: Runtime) -> None:
+    """Say so if the broker cannot be used: the child's own warning is in its log."""
+    from batcher.dispatch.broker import ping
+    from batcher.errors import DependencyError
+
+    try:
+        ping(runtime.settings)
+    except DependencyError as error:
+        note(f"Warning: {error}. The job is stored, and workers find it when they look")
 
 
 @click.command("ingest")
@@ -63,6 +76,7 @@ def ingest(settings: Settings, job: int) -> None:
     Rings for workers as it goes on, so that they start on what is in.
     """
     from batcher.cli.locking import RunLocks
+    from batcher.engine.reading import paused_if_unread
     from batcher.runtime import Runtime
     from batcher.store.jobs import get_job
 
@@ -73,14 +87,13 @@ def ingest(settings: Settings, job: int) -> None:
             found = get_job(connection, job)
         if found.state is not JobState.INGESTING:
             raise UsageError(f"Job {job} is {found.state}: its corpus is not being read")
+        _let_a_stop_be_an_interruption()
         try:
-            intake = _read(runtime, found)
+            with paused_if_unread(runtime.store, job):
+                intake = _read(runtime, found)
         except _NotWantedError as stopped:
             note(f"Job {job} is {stopped}: its corpus is not read any further.")
             return
-        except BaseException as error:
-            _pause(runtime, job, str(error) if isinstance(error, BatcherError) else type(error).__name__)
-            raise
     note(f"Job {job}: {intake.seen:,} documents read, {intake.rejected:,} of them rejected.")
 
 
@@ -90,24 +103,30 @@ class _NotWantedError(Exception):
 
 def _read(runtime: Runtime, job: Job) -> Intake:
     from batcher.cli.following import ring_for
+    from batcher.engine.deserted import GONE
     from batcher.engine.submission import finish_ingestion
     from batcher.planning.order import find_image_tier
     from batcher.store.jobs import get_job
+    from batcher.store.stages import steps_of
 
     rung_at = 0
 
     def ring_now_and_then(intake: Intake) -> None:
         nonlocal rung_at
         with runtime.store.read() as connection:
-            state = get_job(connection, job.id).state
-        if state in {JobState.PAUSED, JobState.CANCELLED}:
-            raise _NotWantedError(state)
+            present = get_job(connection, job.id)
+        # Those who held this process to be lost, because it slept, are told otherwise by its reader.
+        taken_for_lost = (present.reason or "").startswith(GONE)
+        if present.state in {JobState.PAUSED, JobState.CANCELLED} and not taken_for_lost:
+            raise _NotWantedError(present.state)
         if rung_at == 0 or intake.seen >= rung_at + _RING_EVERY:
             rung_at = intake.seen
             ring_for(runtime, [job.id])
 
+    with runtime.store.read() as connection:
+        first = steps_of(connection, job.id)[0]
     image_tier = find_image_tier(
-        runtime.catalog, job.ladder or (job.tier,), job.pinned_model, runtime.is_usable
+        runtime.catalog, first.ladder or (first.tier,), first.pinned_model, runtime.is_usable
     )
     intake = finish_ingestion(
         runtime.store,
@@ -120,18 +139,9 @@ def _read(runtime: Runtime, job: Job) -> Intake:
     return intake
 
 
-def _pause(runtime: Runtime, job_id: int, why: str) -> None:
-    from batcher.store.jobs import set_state
-
-    with runtime.store.write() as connection:
-        set_state(
-            connection,
-            job_id,
-            JobState.PAUSED,
-            runtime.store.now(connection),
-            reason=f"its corpus could not be read to the end: {why}",
-            only=[JobState.INGESTING],
-        )
+def _let_a_stop_be_an_interruption() -> None:
+    """SIGTERM, as a machine that shuts down sends it, leaves the job paused like Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _log_file(runtime: Runtime, job_id: int) -> Path:

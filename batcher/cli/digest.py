@@ -8,16 +8,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batcher.alerts.book import Alert, Rule
 from batcher.budget.ledger import DAY_SCOPE, Account
-from batcher.cli.job_view import JobView, accuracy_json
+from batcher.cli.accuracy_view import accuracy_json, sampled_json, sampled_lines
+from batcher.cli.budget import raising_commands
+from batcher.cli.job_view import JobView
 from batcher.cli.output import duration, iso_time, local_time, usd, usd_or_none
+from batcher.cli.routing_view import routing_json, routing_lines, where_words
+from batcher.cli.stage_view import stage_lines
 from batcher.domain import ItemStatus, JobState
 from batcher.engine.submission import PAUSED_BY_USER
 from batcher.money import format_usd
 from batcher.planning.record import Estimate
+from batcher.quality.sampling import Sampling
+from batcher.store.jobs import BUDGET_REASON
 
 if TYPE_CHECKING:
     from batcher.budget.ledger import Balance
     from batcher.cli.running import Run
+    from batcher.planning.pricing import Price
     from batcher.quality.golden import Accuracy
     from batcher.runtime import Runtime
 
@@ -36,12 +43,15 @@ class Left:
         likely_nusd: what they will about cost; None if there is nothing to tell it by.
         seconds: of work that they will about take; None likewise.
         days: so many days it takes under the daily cap; None where that is not in the way.
+        least_nusd: what is reserved for the smallest document, where a cap in the way will never admit even
+            that; else None.
     """
 
     documents: int
     likely_nusd: int | None
     seconds: float | None
     days: int | None
+    least_nusd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +97,8 @@ class Digest:
     def lines(self) -> list[str]:
         """The digest for people."""
         job = self.view.job
-        model = f", {job.pinned_model}" if job.pinned_model else ""
         first = (
-            f"Job {job.id} {self._state}: {job.task} on tier {job.tier}{model}, "
+            f"Job {job.id} {self._state}: {job.task} {where_words(job)}, "
             f"{self.view.total:,} document{'' if self.view.total == 1 else 's'}"
         )
         facts = [f"  {name:<9} {text}" for name, text in self._facts() if text]
@@ -108,10 +117,13 @@ class Digest:
             ("rejected", _with_causes(items[ItemStatus.REJECTED], view.rejected)),
             ("cancelled", f"{items[ItemStatus.CANCELLED]:,}" if items[ItemStatus.CANCELLED] else ""),
             ("models", view.who_answered),
+            *stage_lines(view.stages),
             ("cost", self._cost()),
+            *routing_lines(view.job, view.saving),
             ("estimate", self._estimate()),
             *(("day", _day(balance)) for balance in self.days),
             ("accuracy", _accuracy(view.accuracy)),
+            *sampled_lines(view.sampled, Sampling.of(view.job), view.job.id),
             ("left", self._left()),
             ("goes on", self._goes_on()),
         ]
@@ -156,6 +168,8 @@ class Digest:
             text += f": about {' and '.join(parts)}"
         if left.days is not None:
             text += f", {left.days} more day{'' if left.days == 1 else 's'} under the daily cap"
+        if left.least_nusd is not None:
+            text += f"; no call fits under the cap, the smallest needs {format_usd(left.least_nusd)}"
         return text
 
     def _goes_on(self) -> str:
@@ -164,12 +178,20 @@ class Digest:
             return ""
         if (job.reason or "").startswith(PAUSED_BY_USER):
             return f"with batcher resume {job.id} alone"
+        if job.state is JobState.PAUSED and (commands := self._raising()):
+            return f"once a cap is raised: {' and '.join(commands)}; then with batcher resume {job.id}"
         if self.by_workers and job.state is not JobState.PAUSED:
             return f"with the workers; watch it with batcher status {job.id} --watch"
         if self.by_workers and job.resume_at:
             return f"by itself from {local_time(job.resume_at)} on, or with batcher resume {job.id}"
         since = f", from {local_time(job.resume_at)} on" if job.resume_at else ""
         return f"at the next start of the same command{since}, or with batcher resume {job.id}"
+
+    def _raising(self) -> list[str]:
+        """The commands without which the job never goes on: time does not change the caps that stop it."""
+        reason = self.view.job.reason or ""
+        commands = raising_commands(reason)
+        return [found for found in commands if self.left.least_nusd is not None or "--job" in found]
 
     def _commands(self) -> list[str]:
         job, items = self.view.job, self.view.items
@@ -211,6 +233,7 @@ class Digest:
             "rejected_by_reason": view.rejected,
             "cancelled": view.items[ItemStatus.CANCELLED],
             "models": view.models,
+            "stages": [stage.to_json() for stage in view.stages],
             "stood_in": view.stood_in,
             "spent_in_run_usd": usd(self.spent_nusd),
             "spent_usd": usd(view.balance.spent_nusd if view.balance else 0),
@@ -226,11 +249,14 @@ class Digest:
                 for balance in self.days
             ],
             "accuracy": accuracy_json(view.accuracy),
+            "sampled": sampled_json(view.sampled, Sampling.of(view.job)),
+            "routing": routing_json(view.job, view.saving),
             "left": {
                 "documents": left.documents,
                 "likely_usd": usd_or_none(left.likely_nusd),
                 "seconds": left.seconds,
                 "days": left.days,
+                "least_usd": usd_or_none(left.least_nusd),
             },
         }
 
@@ -271,24 +297,50 @@ def _read_left(runtime: Runtime, view: JobView, run: Run) -> Left:
     documents = items[ItemStatus.PENDING] + items[ItemStatus.LEASED]
     if documents == 0:
         return Left(0, 0, 0.0, None)
-    likely_nusd = _likely_nusd(runtime, view, documents)
+    reason = view.job.reason or ""
+    likely_nusd = _by_what_it_cost(view, documents)
+    least_nusd = None
+    if likely_nusd is None or reason.startswith(BUDGET_REASON):
+        price = _price(runtime, view)
+        likely_nusd = likely_nusd or (price.likely_nusd if price.items else None)
+        least_nusd = _if_it_never_fits(runtime, reason, price.least_nusd)
     seconds = documents * run.seconds / run.done if run.done >= _KNOWN_ENOUGH else None
     cap_nusd = view.today.cap_nusd if view.today else None
-    is_capped = (view.job.reason or "").startswith("budget: daily cap")
-    days = -(-likely_nusd // cap_nusd) if is_capped and cap_nusd and likely_nusd else None
-    return Left(documents, likely_nusd, seconds, days)
+    days = None
+    if reason.startswith(f"{BUDGET_REASON} daily cap") and cap_nusd and likely_nusd and least_nusd is None:
+        days = -(-likely_nusd // cap_nusd)
+    return Left(documents, likely_nusd, seconds, days, least_nusd)
 
 
-def _likely_nusd(runtime: Runtime, view: JobView, documents: int) -> int | None:
-    """What as many documents have cost so far, or what they are priced at while that says little."""
-    from batcher.planning.pricing import price_pending
+def _price(runtime: Runtime, view: JobView) -> Price:
+    from batcher.planning.stages import price_steps
+    from batcher.store.stages import steps_of
 
-    answered = view.items[ItemStatus.DONE] - view.reused + view.items[ItemStatus.FAILED]
-    if answered >= _KNOWN_ENOUGH and view.balance:
-        return documents * view.balance.spent_nusd // answered
     with runtime.store.read() as connection:
-        price = price_pending(connection, view.job, runtime.catalog, runtime.is_usable)
-    return price.likely_nusd if price.items else None
+        steps = steps_of(connection, view.job.id)
+        return price_steps(connection, steps, runtime.catalog, runtime.is_usable)
+
+
+def _by_what_it_cost(view: JobView, documents: int) -> int | None:
+    """What as many documents have cost so far; None while too few are answered."""
+    answered = view.items[ItemStatus.DONE] - view.reused + view.items[ItemStatus.FAILED]
+    if answered < _KNOWN_ENOUGH or not view.balance:
+        return None
+    return documents * view.balance.spent_nusd // answered
+
+
+def _if_it_never_fits(runtime: Runtime, reason: str, least_nusd: int | None) -> int | None:
+    """What is reserved for the smallest document left, if a day's cap in its way is less; else None."""
+    if least_nusd is None:
+        return None
+    with runtime.store.read() as connection:
+        ledger = runtime.ledger
+        caps = ledger.capped(connection, ledger.current_day(connection))
+    for found in caps:
+        is_in_the_way = bool(found.account.period) and f"{found.account.name} $" in reason
+        if is_in_the_way and (found.cap_nusd or 0) < least_nusd:
+            return least_nusd
+    return None
 
 
 def _accuracy(found: Accuracy | None) -> str:

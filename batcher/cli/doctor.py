@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from batcher.cli.output import echo_json, echo_table
-from batcher.errors import BatcherError, ConfigurationError
+from batcher.errors import BatcherError, ConfigurationError, KeyValueError
 from batcher.settings import Settings, find_config
 
 if TYPE_CHECKING:
@@ -117,8 +117,11 @@ async def _provider(runtime: Runtime, info: ProviderInfo) -> Finding:
     from batcher.providers.base import ProviderError
 
     variable = info.api_key_env
-    if variable is not None and runtime.settings.secret(variable) is None:
-        return Finding("provider", info.name, None, f"no key: {variable} is not set")
+    try:
+        if variable is not None and runtime.settings.key(variable) is None:
+            return Finding("provider", info.name, None, f"no key: {variable} is not set")
+    except KeyValueError as error:
+        return Finding("key", info.name, False, str(error))
     if variable is None and not _is_used(runtime, info.name):
         return Finding("provider", info.name, None, "needs no key; no model of a tier uses it")
     key = f"{variable} is set" if variable else "needs no key"
@@ -228,4 +231,4 @@ def _ping(url: str) -> None:
         ) as client:
             client.ping()
     except RedisError as error:
-        raise OSError(type(error).__name__) from None
+        raise OSError(" ".join(str(error).split()).rstrip(".") or type(error).__name__) from None

@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from batcher.cli.output import echo_json, note, send_notes_to
+from batcher.cli.output import echo_json, note, send_notes_to, show_times_in
 from batcher.cli.root import Invocation, root
 from batcher.errors import BatcherError
 
@@ -29,6 +29,7 @@ def run(arguments: Sequence[str] | None) -> int:
     """Run ``batcher`` with these words; returns the exit code."""
     invocation = Invocation()
     send_notes_to(None)
+    show_times_in(None)
     try:
         code = root.main(arguments, prog_name="batcher", standalone_mode=False, obj=invocation)
         sys.stdout.flush()

@@ -15,8 +15,8 @@ from batcher.cli.display import Display, Snapshot
 from batcher.cli.output import note
 from batcher.domain import ItemStatus, JobState
 from batcher.errors import DependencyError
-from batcher.store.item_counts import count_items_of
 from batcher.store.jobs import get_job, set_state
+from batcher.store.stages import count_documents_of
 
 if TYPE_CHECKING:
     from batcher.dispatch.finish_by import FinishBy
@@ -44,10 +44,12 @@ def ring_for(runtime: Runtime, job_ids: Sequence[int]) -> None:
     """Wake workers for the tiers where items of these jobs wait; a broker that is away is only noted."""
     from batcher.dispatch.celery_app import make_app
     from batcher.dispatch.waking import Waker
+    from batcher.store.steps import step_ids
     from batcher.store.turns import ready_tiers
 
     with runtime.store.read() as connection:
-        tiers = ready_tiers(connection, job_ids, runtime.store.now(connection))
+        steps = [step for job_id in job_ids for step in step_ids(connection, job_id)]
+        tiers = ready_tiers(connection, steps, runtime.store.now(connection))
     if not tiers:
         return
     try:
@@ -129,7 +131,7 @@ class _Following:
     def _show(self, open_jobs: Sequence[Job]) -> None:
         started = time.monotonic()
         with self._runtime.store.read() as connection:
-            counted = count_items_of(connection, self._job_ids)
+            counted = count_documents_of(connection, self._job_ids)
             today = day_balance(connection)
         took = time.monotonic() - started
         self._next_count = time.monotonic() + max(self._display.count_every_s, _COUNT_SHARE * took)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from batcher.cli.output import note
 
 if TYPE_CHECKING:
+    from batcher.planning.known import KnownDocuments
     from batcher.planning.order import Order
     from batcher.tasks.golden import Golden, GoldenRow
 
@@ -36,6 +37,14 @@ def note_unmatched(golden: Golden | None) -> None:
             f"Warning: {subject}: {_listed(list(map(_name, rows)), ', ')}. "
             "A row names its document by path, by the end of its path, or a table's row by id"
         )
+
+
+def note_left_out(golden: Golden, known: KnownDocuments) -> None:
+    """Name the golden rows that are not measured on, for want of a document."""
+    if known.left_out:
+        subject = _share(len(known.left_out), golden, "left out")
+        told = [f"{_name(left.row)}: {left.reason.rstrip('.')}" for left in known.left_out]
+        note(f"Warning: {subject}: {_listed(told, '; ')}")
 
 
 def _share(count: int, golden: Golden, what: str) -> str:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from batcher.budget.ledger import Balance, job_account
-from batcher.budget.spend import Spend, day_balance, spend_of_job
+from batcher.budget.spend import Spend, day_balance, spend_of_job, total_of
+from batcher.cli.accuracy_view import accuracy_json, sampled_json
 from batcher.cli.output import iso_time, usd, usd_or_none
+from batcher.cli.routing_view import routing_json
+from batcher.cli.stage_view import StageView, read_stages
 from batcher.domain import ItemStatus, JobState
 from batcher.engine.worker_names import is_dead
 from batcher.errors import BatcherError
 from batcher.planning.choice import pick_model
 from batcher.planning.record import Estimate
+from batcher.planning.routed_saving import RoutedSaving, routed_saving
+from batcher.quality.estimates import Sampled, read_sampled
 from batcher.quality.golden import Accuracy, accuracy
-from batcher.store.item_counts import ErrorExample, count_errors, count_items, example_errors
+from batcher.quality.sampling import Sampling
+from batcher.routing.state import Routing
+from batcher.store.item_counts import ErrorExample, count_errors, example_errors
 from batcher.store.jobs import Job, get_job
 from batcher.store.leases import active_workers
 from batcher.store.results import count_models, count_reused
+from batcher.store.stages import count_documents_of, steps_of
+from batcher.store.tallies import tallies_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -44,8 +54,13 @@ class JobView:
         examples: a few failed and rejected items, by class or code.
         balance: the job's own account.
         today: the daily cap's account; None before the first call ever.
+        accuracy: by its known answers; None if it has none.
+        sampled: by what was drawn of its answers; None if nothing was.
         estimate: what it was estimated to cost; None if it never was.
         has_worker: whether a process that lives holds some of its items.
+        by_workers: whether workers do the work, and not who submits it.
+        saving: what routing saved it; None if it is not routed.
+        stages: its steps, if it has several: its counts are of documents then, and its sums of all steps.
     """
 
     job: Job
@@ -60,8 +75,12 @@ class JobView:
     balance: Balance | None
     today: Balance | None
     accuracy: Accuracy | None
+    sampled: Sampled | None
     estimate: Estimate | None
     has_worker: bool
+    by_workers: bool = False
+    saving: RoutedSaving | None = None
+    stages: tuple[StageView, ...] = ()
 
     @property
     def total(self) -> int:
@@ -108,6 +127,7 @@ class JobView:
             "failed_by_class": self.failed,
             "rejected_by_reason": self.rejected,
             "models": self.models,
+            "stages": [stage.to_json() for stage in self.stages],
             "stood_in": self.stood_in,
             "examples": {name: [asdict(found) for found in some] for name, some in self.examples.items()},
             "cost_usd": usd(self.spent_nusd),
@@ -121,6 +141,8 @@ class JobView:
             "waiting_reason": self.waiting_reason,
             "resume_at": iso_time(job.resume_at),
             "accuracy": accuracy_json(self.accuracy),
+            "sampled": sampled_json(self.sampled, Sampling.of(job)),
+            "routing": routing_json(job, self.saving),
             "created_at": iso_time(job.created_at),
             "started_at": iso_time(job.started_at),
             "finished_at": iso_time(job.finished_at),
@@ -139,21 +161,6 @@ class JobView:
             "by_status": view["items"],
         }
         return view | counts
-
-
-def accuracy_json(found: Accuracy | None) -> dict[str, Any] | None:
-    """An accuracy with its 95 % interval, as JSON values."""
-    if found is None:
-        return None
-    return {
-        "scored": found.scored,
-        "correct": found.correct,
-        "accuracy": found.interval.share,
-        "low": found.interval.low,
-        "high": found.interval.high,
-        "mean_score": found.mean_score,
-        "fields": found.fields,
-    }
 
 
 def estimate_json(view: JobView) -> dict[str, Any] | None:
@@ -187,38 +194,75 @@ def read_job_view(runtime: Runtime, job_id: int) -> JobView:
 def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
     job = get_job(connection, job_id)
     ledger = runtime.ledger
-    failed = count_errors(connection, job_id, ItemStatus.FAILED)
-    rejected = count_errors(connection, job_id, ItemStatus.REJECTED)
+    steps = steps_of(connection, job_id)
+    failed = _count_errors(connection, steps, ItemStatus.FAILED)
+    rejected = _count_errors(connection, steps, ItemStatus.REJECTED)
     models: Counter[str] = Counter()
     stood_in: Counter[str] = Counter()
-    for (tier, model), count in count_models(connection, job_id).items():
-        models[model] += count
-        if _stood_in(runtime, job, tier, model):
-            stood_in[model] += count
+    for step in steps:
+        for (tier, model), count in count_models(connection, step.id).items():
+            models[model] += count
+            if _stood_in(runtime, step, tier, model):
+                stood_in[model] += count
     return JobView(
         job=job,
-        items=count_items(connection, job_id),
+        items=count_documents_of(connection, [job_id])[job_id],
         reused=count_reused(connection, job_id),
         failed=failed,
         rejected=rejected,
         models=dict(models.most_common()),
         stood_in=dict(stood_in.most_common()),
         examples={
-            name: example_errors(connection, job_id, status, name, EXAMPLES_PER_CLASS)
+            name: _examples(connection, steps, status, name)
             for status, classes in ((ItemStatus.FAILED, failed), (ItemStatus.REJECTED, rejected))
             for name in islice(classes, CLASSES_WITH_EXAMPLES)
         },
-        spend=spend_of_job(connection, job_id),
+        spend=total_of([spend_of_job(connection, step.id) for step in steps], str(job_id)),
         balance=next(iter(ledger.balances(connection, [job_account(job_id)])), None),
         today=day_balance(connection),
         accuracy=accuracy(connection, job_id),
+        sampled=read_sampled(connection, job_id),
         estimate=Estimate.of_job(job),
+        saving=_saving(connection, runtime, job),
+        by_workers=runtime.settings.broker_url is not None,
         has_worker=any(not is_dead(worker) for _, worker in active_workers(connection, job_id)),
+        stages=read_stages(connection, steps),
     )
+
+
+def _count_errors(connection: Connection, steps: Sequence[Job], status: ItemStatus) -> dict[str, int]:
+    """Failed or rejected items of all steps by class or code, most frequent first."""
+    found: Counter[str] = Counter()
+    for step in steps:
+        found.update(count_errors(connection, step.id, status))
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def _examples(
+    connection: Connection, steps: Sequence[Job], status: ItemStatus, name: str
+) -> list[ErrorExample]:
+    """The first of a class or code, and in which step of several it came up."""
+    found = [
+        replace(example, error=f"stage {step.step.rpartition('.')[2]}: {example.error}")
+        if len(steps) > 1
+        else example
+        for step in steps
+        for example in example_errors(connection, step.id, status, name, EXAMPLES_PER_CLASS)
+    ]
+    return found[:EXAMPLES_PER_CLASS]
+
+
+def _saving(connection: Connection, runtime: Runtime, job: Job) -> RoutedSaving | None:
+    routing = Routing.of(job)
+    stated = None if routing is None else runtime.catalog.models.get(routing.base.model)
+    return None if stated is None else routed_saving(tallies_of(connection, job.id), stated)
 
 
 def _stood_in(runtime: Runtime, job: Job, tier: str, model: str) -> bool:
     """Whether a tier has another first choice, as far as the catalogue and the keys at hand tell."""
+    routing = Routing.of(job)
+    if routing is not None and routing.candidate(model) is not None:
+        return False
     try:
         return pick_model(runtime.catalog, tier, job.pinned_model, runtime.is_usable).name != model
     except BatcherError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Any, Final
 
 import click
@@ -97,16 +97,35 @@ def usd_or_none(nusd: int | None) -> float | None:
     return None if nusd is None else usd(nusd)
 
 
+def show_times_in(time_zone: str | None) -> None:
+    """Show times in this IANA zone from now on, as the ledger's days; None: in the machine's own."""
+    from zoneinfo import ZoneInfo
+
+    _zone[:] = [] if time_zone is None else [ZoneInfo(time_zone)]
+
+
 def local_time(seconds: float | None) -> str:
-    """Unix seconds as this machine's date and time, to the minute; "" for None."""
-    return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+    """Unix seconds as date and time in ``time_zone``, to the minute; "" for None.
+
+    The zone is named where the machine's clock shows another time.
+    """
+    if seconds is None:
+        return ""
+    moment, here = _moment(seconds), datetime.fromtimestamp(seconds).astimezone()
+    text = moment.strftime("%Y-%m-%d %H:%M")
+    return text if moment.utcoffset() == here.utcoffset() else f"{text} {moment.tzname()}"
 
 
 def iso_time(seconds: float | None) -> str | None:
-    """Unix seconds as ISO 8601 with the zone; None for None."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+    """Unix seconds as ISO 8601 in ``time_zone``, with its offset; None for None."""
+    return None if seconds is None else _moment(seconds).isoformat(timespec="seconds")
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, *_zone) if _zone else datetime.fromtimestamp(seconds).astimezone()
+
+
+_zone: Final[list[tzinfo]] = []
 
 
 def duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ import click
 
 from batcher.cli.arguments import MANY
 from batcher.cli.output import echo_json, note
+from batcher.cli.routing_options import allowed_models, privacy_explained, routed, routing_options
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 from batcher.settings import Settings
 
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from batcher.catalog.models import Model
     from batcher.planning.caps import Books
     from batcher.planning.order import Order, SubmitRequest
-    from batcher.planning.plan import Plan
+    from batcher.planning.plan import Plan, Planner
+    from batcher.planning.staged_plan import StagedPlan
     from batcher.planning.survey import Stored, Survey
+    from batcher.routing.wish import RouteWish
     from batcher.runtime import Runtime
     from batcher.store.database import Store
     from batcher.store.jobs import Job
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Known answers: they tell how long answers are.",
 )
+@routing_options
 @click.option("--text-column", metavar="NAME", help="Column of a table that holds the text.")
 @click.option("--id-column", metavar="NAME", help="Column of a table that names its rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -70,6 +74,7 @@ def plan(
     max_cost: str | None,
     finish_by: str | None,
     golden: Path | None,
+    route: RouteWish,
     text_column: str | None,
     id_column: str | None,
     as_json: bool,
@@ -83,6 +88,7 @@ def plan(
     from batcher.cli.plan_view import echo_plan, plan_json
     from batcher.money import usd_to_nusd
     from batcher.planning.order import SubmitRequest
+    from batcher.planning.staged_plan import StagedPlan
     from batcher.runtime import Runtime
     from batcher.tasks.params import parse_assignments
 
@@ -98,25 +104,40 @@ def plan(
         golden=golden,
         text_column=text_column,
         id_column=id_column,
+        route=route,
     )
     found = _make_plan(Runtime(settings), request, finish_by)
-    if as_json:
+    if isinstance(found, StagedPlan):
+        _echo_staged(found, as_json=as_json)
+    elif as_json:
         echo_json(plan_json(found))
     else:
         echo_plan(found)
 
 
-def _make_plan(runtime: Runtime, request: SubmitRequest, finish_by: str | None) -> Plan:
+def _echo_staged(plan: StagedPlan, *, as_json: bool) -> None:
+    from batcher.cli.staged_plan_view import echo_staged_plan, staged_plan_json
+
+    if as_json:
+        echo_json(staged_plan_json(plan))
+    else:
+        echo_staged_plan(plan)
+
+
+def _make_plan(runtime: Runtime, request: SubmitRequest, finish_by: str | None) -> Plan | StagedPlan:
     from batcher.store.database import Store
     from batcher.store.schema import open_to_read
 
-    order = _checked(runtime, request)
+    with privacy_explained(request.route):
+        order = _checked(runtime, request)
     url = runtime.settings.store_url()
     store = open_to_read(url)
     if store is None:
         # Never connected to: it lends its dialect to a ledger that tells when days begin.
+        order = routed(runtime, order, None, time.time())
         return _plan(runtime, order, Store(url, read_only=True), None, finish_by)
     with closing(store), store.read() as connection:
+        order = routed(runtime, order, connection, store.now(connection))
         return _plan(runtime, order, store, connection, finish_by)
 
 
@@ -125,10 +146,12 @@ def _checked(runtime: Runtime, request: SubmitRequest) -> Order:
     from batcher.planning.order import check_request
 
     try:
-        return check_request(request, runtime.catalog, runtime.is_usable)
+        return check_request(request, runtime.catalog, allowed_models(runtime, request.route))
     except CatalogError:
         raise
     except ConfigurationError as error:
+        if request.route.privacy is not None:
+            raise
         order = check_request(request, runtime.catalog, _any)
         note(f"{error}. Planned as if there were a key for every model.")
         return order
@@ -140,7 +163,7 @@ def _any(_: Model) -> bool:
 
 def _plan(
     runtime: Runtime, order: Order, store: Store, connection: Connection | None, finish_by: str | None
-) -> Plan:
+) -> Plan | StagedPlan:
     """The plan.
 
     Args:
@@ -156,26 +179,41 @@ def _plan(
     from batcher.planning.history import History, read_history
     from batcher.planning.order import corpus_key
     from batcher.planning.plan import Planner
+    from batcher.planning.staged_plan import plan_steps
     from batcher.store.jobs import find_unfinished
+    from batcher.store.stages import steps_of
 
     settings = runtime.settings
     ledger = Ledger(store, settings.time_zone)
     known = None if connection is None else find_unfinished(connection, corpus_key(order))
     books = _books(runtime, order, store, ledger, connection, known)
-    until = parse_finish_by(finish_by, books.now, settings.time_zone).at if finish_by else None
-    survey = _survey(runtime, order, _stored(order, connection, known))
-    history = History() if connection is None else read_history(connection, order.spec, runtime.catalog)
-    planner = Planner(
-        order=order,
-        catalog=runtime.catalog,
-        is_usable=runtime.is_usable,
-        survey=survey,
-        knowledge=Knowledge(order.spec, history, known_answers(order.golden, order.task)),
-        books=books,
-        ledger=ledger,
-        concurrency=settings.concurrency,
+    until = parse_finish_by(finish_by, books.now, settings.time_zone).at if finish_by is not None else None
+    jobs: list[Job | None] = [None] * len(order.steps)
+    if connection is not None and known is not None:
+        jobs = [*steps_of(connection, known.id)]
+    surveys = _survey(
+        runtime,
+        [(step, _stored(step, connection, job)) for step, job in zip(order.steps, jobs, strict=True)],
     )
-    return planner.plan(until, known.id if known else None)
+
+    def planner(step: Order, survey: Survey) -> Planner:
+        history = History() if connection is None else read_history(connection, step.spec, runtime.catalog)
+        golden = known_answers(order.golden, order.task) if step is order else []
+        return Planner(
+            order=step,
+            catalog=runtime.catalog,
+            is_usable=runtime.is_usable,
+            survey=survey,
+            knowledge=Knowledge(step.spec, history, golden),
+            books=books,
+            ledger=ledger,
+            concurrency=settings.concurrency,
+        )
+
+    taken_up = known.id if known else None
+    if order.stages:
+        return plan_steps(planner, order.steps, surveys, until, taken_up)
+    return planner(order, surveys[0]).plan(until, taken_up)
 
 
 def _books(
@@ -203,12 +241,15 @@ def _stored(order: Order, connection: Connection | None, known: Job | None) -> S
     return Stored(connection, order.accepts, refresh_key, known.id if known else None)
 
 
-def _survey(runtime: Runtime, order: Order, stored: Stored | None) -> Survey:
+def _survey(runtime: Runtime, steps: list[tuple[Order, Stored | None]]) -> list[Survey]:
+    """What each step of the order has to do."""
     from batcher.cli.reading import ReadingNote
     from batcher.documents.corpus import SourceOptions, read_corpus
     from batcher.engine.ingestion import Intake
+    from batcher.planning.staged_plan import survey_steps
     from batcher.planning.survey import take_survey
 
+    order, stored = steps[0]
     request = order.request
     max_file_bytes = int(runtime.settings.max_file_mb * 1_000_000)
     options = SourceOptions(max_file_bytes, request.text_column, request.id_column, request.limit)
@@ -216,13 +257,14 @@ def _survey(runtime: Runtime, order: Order, stored: Stored | None) -> Survey:
         ReadingNote() as reading,
         closing(read_corpus(request.paths, options, sys.stdin.buffer)) as corpus,
     ):
-        survey = take_survey(
-            corpus,
-            order.spec,
-            order.image_tier,
-            stored,
-            on_progress=lambda read, rejected: reading.show(Intake(read, rejected)),
-        )
-    if not survey.read:
+
+        def show(read: int, rejected: int) -> None:
+            reading.show(Intake(read, rejected))
+
+        if len(steps) > 1:
+            surveys = survey_steps(corpus, steps, on_progress=show)
+        else:
+            surveys = [take_survey(corpus, order.spec, order.image_tier, stored, on_progress=show)]
+    if not surveys[0].read:
         raise UsageError(f"There are no documents in {', '.join(request.paths)}. Hidden files are left out")
-    return survey
+    return surveys

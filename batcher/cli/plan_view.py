@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from batcher.cli.output import duration, echo_table, iso_time, local_time, say, usd, usd_or_none
+from batcher.cli.routing_view import learning_words
 from batcher.money import format_usd
 from batcher.planning.advice import cheaper_choice, dearer_choice, sentence
 from batcher.planning.caps import CapCheck
 from batcher.planning.evidence import Evidence, Source
 from batcher.planning.plan import Choice, Plan
+from batcher.routing.choice import percent
 
 _SHARES: Final = (0.05, 0.5, 0.95)
 _BAR_WIDTH: Final = 32
@@ -33,8 +35,10 @@ def echo_plan(plan: Plan) -> None:
 
 def _title(plan: Plan) -> str:
     order, read = plan.order, plan.survey.read
+    routing = order.routing
+    where = f"on tier {order.tier}" if routing is None else f"with a floor of {percent(routing.floor)}"
     return (
-        f"Plan of {order.spec.name} on tier {order.tier}, {order.model.name}: {read:,} "
+        f"Plan of {order.spec.name} {where}, {order.model.name}: {read:,} "
         f"document{'' if read == 1 else 's'} read. Nothing was written, sent or spent."
     )
 
@@ -44,6 +48,8 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     rejected = ", ".join(f"{code} {count:,}" for code, count in survey.rejected.most_common() if count)
     facts = [
         ("job", f"{plan.taken_up}, which is not finished, would be taken up" if plan.taken_up else ""),
+        ("routing", plan.order.routing.reason if plan.order.routing else ""),
+        ("learning", learning_words(plan.order.routing) if plan.order.routing else ""),
         ("new", f"{survey.new:,}"),
         ("reused", f"{survey.reused:,}" if survey.reused else ""),
         ("ended", f"{survey.ended:,} that failed before: batcher retry" if survey.ended else ""),
@@ -64,7 +70,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
             f"{format_usd(price.worst_nusd)}",
         ),
         ("because", evidence_words(chosen.evidence)),
-        *(("cap", _cap(check)) for check in chosen.checks),
+        *(("cap", cap_words(check)) for check in chosen.checks),
         ("time", _time(chosen)),
         ("finish by", _finish_by(plan)),
     ]
@@ -129,9 +135,13 @@ def evidence_words(evidence: Evidence) -> str:
     return f"output {evidence.output.typical:,.0f} tokens an answer, {told}; input {source}"
 
 
-def _cap(check: CapCheck) -> str:
+def cap_words(check: CapCheck) -> str:
+    """A cost against one cap, for people."""
     balance = check.balance
     left = f"{format_usd(balance.room_nusd or 0)} left of {format_usd(balance.cap_nusd or 0)}"
+    if check.least_nusd is not None:
+        least = format_usd(check.least_nusd)
+        return f"{check.name}: {left}; no call fits under it, the smallest needs {least}"
     if check.fits_worst:
         return f"{check.name}: {left}; even the worst case fits"
     if check.fits_likely:
@@ -277,7 +287,7 @@ def _choice_json(choice: Choice, finish_by: float | None) -> dict[str, Any]:
         "worst_usd": usd(price.worst_nusd),
         "prices_as_of": choice.model.as_of,
         "evidence": _evidence_json(choice.evidence),
-        "caps": [_cap_json(check) for check in choice.checks],
+        "caps": [cap_json(check) for check in choice.checks],
         "seconds": None if time is None else time.seconds,
         "bound_by": None if time is None else time.limit,
         "call_seconds": None if time is None else time.latency_s,
@@ -303,7 +313,8 @@ def _evidence_json(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _cap_json(check: CapCheck) -> dict[str, Any]:
+def cap_json(check: CapCheck) -> dict[str, Any]:
+    """A cost against one cap, as JSON values."""
     balance = check.balance
     return {
         "scope": balance.account.scope,
@@ -314,4 +325,5 @@ def _cap_json(check: CapCheck) -> dict[str, Any]:
         "fits_likely": check.fits_likely,
         "fits_worst": check.fits_worst,
         "days": check.days,
+        "least_usd": usd_or_none(check.least_nusd),
     }

@@ -12,6 +12,7 @@ from batcher.cli.output import note
 
 if TYPE_CHECKING:
     from batcher.engine.ingestion import Intake
+    from batcher.runtime import Runtime
 
 _LINE_EVERY_S: Final = 30.0
 _REDRAW_EVERY_S: Final = 0.25
@@ -51,3 +52,11 @@ class ReadingNote:
             click.echo(f"\r{text}\033[K", nl=False, err=True)
         else:
             note(text)
+
+
+def notice_deserted(runtime: Runtime) -> None:
+    """Pause jobs whose readers are gone, and tell of it: perhaps neither a worker nor the schedule runs."""
+    from batcher.engine.deserted import pause_deserted
+
+    if deserted := pause_deserted(runtime.store):
+        runtime.alerts.conclude(deserted)

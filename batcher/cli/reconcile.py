@@ -53,7 +53,7 @@ def reconcile(
 ) -> None:
     """Return what is proven unbilled, and compare with a vendor's bill.
 
-    Without --csv: takes back what lost workers had reserved and never sent, and lists the calls whose outcome
+    Takes back what lost workers had reserved and never sent. Without --csv: lists the calls whose outcome
     nobody knows. With it: names what differs, for every model and UTC day; exits with 1 where the vendor
     charges more than the ledger holds. Running it twice changes nothing more.
     """
@@ -72,18 +72,13 @@ def reconcile(
 
 def _take_back(runtime: Runtime, *, as_json: bool) -> None:
     from batcher.budget.reconcile import list_unknown
-    from batcher.engine.leasing import reclaim_lost
 
-    chunks = reclaim_lost(runtime.store, runtime.ledger)
+    chunks = _reclaim(runtime)
     with runtime.store.read() as connection:
         unknown = list_unknown(connection)
     if as_json:
         echo_json({"lost_chunks": chunks, "unknown": [_json_of_unknown(row) for row in unknown]})
         return
-    if chunks:
-        note(
-            f"Took back {chunks} chunks of lost workers: what they had reserved and never sent is free again."
-        )
     if not unknown:
         note("Nothing is unknown: every call that left is settled, or on its way.")
         return
@@ -101,6 +96,18 @@ def _take_back(runtime: Runtime, *, as_json: bool) -> None:
     )
 
 
+def _reclaim(runtime: Runtime) -> int:
+    """Take back the chunks of lost workers, so that what they sent counts as spent; returns how many."""
+    from batcher.engine.leasing import reclaim_lost
+
+    chunks = reclaim_lost(runtime.store, runtime.ledger)
+    if chunks:
+        note(
+            f"Took back {chunks} chunks of lost workers: what they had reserved and never sent is free again."
+        )
+    return chunks
+
+
 def _compare(
     runtime: Runtime,
     file: Path,
@@ -115,6 +122,9 @@ def _compare(
     from batcher.budget.vendor_export import read_export
 
     export = read_export(file, _named(columns))
+    if export.ends_open:
+        note(f"The last line of {file} has no line end. If it is cut off, download the export again.")
+    _reclaim(runtime)
     store, ledger, catalog = runtime.store, runtime.ledger, runtime.catalog
     returned_nusd = 0
     with store.write() if applies else store.read() as connection:
@@ -203,6 +213,12 @@ def _print(found: Reconciliation, export: Export, returned_nusd: int, *, applied
         note(f"Line {number} of the export holds a total and was left out.")
     for finding in found.findings:
         say(_sentence(finding, applied=applied))
+    if in_flight := sum(row.calls.open for row in found.rows):
+        worst = format_usd(sum(row.calls.open_nusd for row in found.rows))
+        note(
+            f"{in_flight:,} calls are on their way, up to {worst} in all: the export may hold them already."
+            " Compare again when they have ended."
+        )
     if applied:
         note(f"Gave back {format_usd(returned_nusd)}; {len(found.proofs)} calls were settled.")
     elif found.proofs:
@@ -295,6 +311,7 @@ def _json_of_row(row: Row, export: Export) -> dict[str, object]:
             "output_tokens": calls.output_tokens,
             "settled_usd": usd(calls.settled_nusd),
             "unknown_usd": usd(calls.unknown_nusd),
+            "in_flight_usd": usd(calls.open_nusd),
         },
         "vendor": {
             "calls": billed.requests if billed and counts else None,

@@ -24,7 +24,7 @@ from batcher.errors import CatalogError, ConfigurationError, UsageError
 from batcher.money import format_usd
 from batcher.planning.order import Order, SubmitRequest, check_request
 from batcher.simulator.faults import read_faults
-from batcher.store.jobs import count_items
+from batcher.store.stages import count_documents_of
 
 if TYPE_CHECKING:
     from batcher.catalog.models import Catalog, Model
@@ -57,8 +57,9 @@ def rehearse_request(
     order, is_usable = _check(runtime, request)
     real = open_real_store(runtime.settings)
     try:
-        books = read_books(real, runtime.settings.time_zone)
-        end = parse_finish_by(finish_by, books.now, runtime.settings.time_zone) if finish_by else None
+        time_zone = runtime.settings.time_zone
+        books = read_books(real, time_zone)
+        end = None if finish_by is None else parse_finish_by(finish_by, books.now, time_zone)
         rehearsal = Rehearsal(runtime.settings, runtime.catalog, books, is_usable, faults=script)
         with rehearsal:
             job = _take_in(rehearsal, order, int(runtime.settings.max_file_mb * 1_000_000))
@@ -82,12 +83,12 @@ def _check(runtime: Runtime, request: SubmitRequest) -> tuple[Order, Usable]:
     """The checked request and which models take part: those with a key, or all if there is none for it."""
     usable: Usable = runtime.is_usable
     try:
-        order = check_request(request, runtime.catalog, usable)
+        order = check_request(request, runtime.catalog, usable, runtime.settings.quality)
     except CatalogError:
         raise
     except ConfigurationError as error:
         usable = _hosted(runtime.catalog)
-        order = check_request(request, runtime.catalog, usable)
+        order = check_request(request, runtime.catalog, usable, runtime.settings.quality)
         note(f"{error}. Rehearsing without a key, as if there were one for every model.")
     if not _hosted(runtime.catalog)(order.model):
         raise UsageError(
@@ -140,7 +141,7 @@ class _Show:
         self._display = display
         self._next_at = 0.0
         with rehearsal.store.read() as connection:
-            counts = count_items(connection, job.id)
+            counts = count_documents_of(connection, [job.id])[job.id]
         self._total = sum(counts.values()) - counts[ItemStatus.REJECTED]
         self._known = counts[ItemStatus.DONE]
 

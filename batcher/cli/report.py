@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from batcher.cli.accuracy_view import sampled_lines
 from batcher.cli.budget import raising_commands
 from batcher.cli.job_view import JobView
 from batcher.cli.output import duration, local_time, say, visible_line
+from batcher.cli.routing_view import routing_lines, where_words
+from batcher.cli.stage_view import stage_lines
 from batcher.domain import ItemStatus, JobState
 from batcher.export.lines import open_results
 from batcher.money import format_usd
 from batcher.quality.golden import Accuracy
+from batcher.quality.sampling import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,9 +72,8 @@ def _is_cut_off(view: JobView, run: Run | None) -> bool:
 
 def _title(view: JobView, run: Run | None) -> str:
     job = view.job
-    model = f", {job.pinned_model}" if job.pinned_model else ""
     state = "interrupted" if _is_cut_off(view, run) else job.state
-    line = f"Job {job.id} {state}: {job.task} on tier {job.tier}{model}"
+    line = f"Job {job.id} {state}: {job.task} {where_words(job)}"
     return f"{line}, {view.total:,} document{'' if view.total == 1 else 's'}"
 
 
@@ -86,19 +89,23 @@ def _facts(view: JobView, run: Run | None) -> list[tuple[str, str]]:
     tokens = f"{spend.input_tokens:,} in, {spend.output_tokens:,} out, {spend.calls:,} calls"
     return [
         ("waiting", _waiting(view)),
+        ("reading", "its corpus is still being read" if view.job.state is JobState.INGESTING else ""),
         ("done", f"{items[ItemStatus.DONE]:,}{reused}"),
         ("open", f"{open_items:,}" if open_items else ""),
         ("failed", _with_causes(items[ItemStatus.FAILED], view.failed)),
         ("rejected", _with_causes(items[ItemStatus.REJECTED], view.rejected)),
         ("cancelled", f"{items[ItemStatus.CANCELLED]:,}" if items[ItemStatus.CANCELLED] else ""),
         ("models", view.who_answered),
+        *stage_lines(view.stages),
         ("cost", cost),
+        *routing_lines(view.job, view.saving),
         ("estimate", _estimate(view)),
         ("tokens", tokens if spend.calls else ""),
         ("time", _speed(run)),
         ("today", _today(view)),
         ("accuracy", _accuracy(view.accuracy)),
         ("fields", _fields(view.accuracy)),
+        *sampled_lines(view.sampled, Sampling.of(view.job), view.job.id),
     ]
 
 
@@ -176,8 +183,11 @@ def _next_lines(view: JobView, run: Run | None) -> list[str]:
         commands.append(f"batcher resume {job.id}")
     elif run is not None and run.by_workers and job.state in {JobState.INGESTING, JobState.RUNNING}:
         commands.append(f"batcher status {job.id} --watch   (workers go on with it)")
+    elif job.state is JobState.INGESTING:
+        commands.append(f"batcher status {job.id} --watch")
     elif job.state is JobState.RUNNING and not view.has_worker:
-        commands.append(f"batcher resume {job.id}   (no process is running it)")
+        command = "batcher worker" if view.by_workers else f"batcher resume {job.id}"
+        commands.append(f"{command}   (no process is running it)")
     return [f"{'Next:' if number == 0 else '':<6}{command}" for number, command in enumerate(commands)]
 
 

@@ -6,10 +6,10 @@ import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
@@ -17,6 +17,9 @@ from batcher.cli.arguments import JOB_ID
 from batcher.cli.output import note, visible
 from batcher.errors import UsageError
 from batcher.settings import Settings
+
+if TYPE_CHECKING:
+    from batcher.store.jobs import Job
 
 _STDOUT = Path("-")
 
@@ -37,18 +40,25 @@ _STDOUT = Path("-")
     metavar="FILE",
     help="Default: standard output. The file appears whole or not at all.",
 )
+@click.option(
+    "--stage", metavar="NAME", help="The answers of this stage of the task, in place of the last one's."
+)
 @click.pass_obj
-def results(settings: Settings, job: int | None, named: str | None, path: Path | None) -> None:
+def results(
+    settings: Settings, job: int | None, named: str | None, path: Path | None, stage: str | None
+) -> None:
     """Write a job's results, also in mid-run.
 
     One line per document that is done, failed, rejected or cancelled, in the order of submission. Without
-    JOB, the newest one.
+    JOB, the newest one. A task of several stages gives the answers of its last one, at what all of them
+    cost.
     """
     from batcher.export.files import choose_format
     from batcher.export.lines import open_results
     from batcher.export.writers import WRITERS
     from batcher.runtime import Runtime
     from batcher.store.jobs import get_job, newest_job_id
+    from batcher.store.stages import steps_of
     from batcher.tasks.spec import TaskSpec
 
     target = None if path == _STDOUT else path
@@ -56,12 +66,27 @@ def results(settings: Settings, job: int | None, named: str | None, path: Path |
     store = Runtime(settings).store
     with store.read() as connection:
         found = get_job(connection, newest_job_id(connection) if job is None else job)
+        if stage is not None:
+            found = _stage(steps_of(connection, found.id), stage)
     with _open(target, chosen) as stream, open_results(store, found) as lines:
         count = WRITERS[chosen](lines, TaskSpec.from_json(found.spec).schema, stream)
     if target is not None:
         note(f"Wrote {count:,} result{'' if count == 1 else 's'} of job {found.id} to {target}")
     elif count == 0:
         note(f"Job {found.id} has no results yet. Watch it: batcher status {found.id} --watch")
+
+
+def _stage(steps: Sequence[Job], name: str) -> Job:
+    """The job of a stage, by its name.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    found = {step.step.partition(".")[2]: step for step in steps[:-1]}
+    if name in found:
+        return found[name]
+    known = f"Its stages before the last: {', '.join(found)}" if found else "Its task has no stages"
+    raise UsageError(f"Job {steps[-1].id} has no stage {name!r}. {known}")
 
 
 @contextmanager

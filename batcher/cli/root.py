@@ -26,9 +26,14 @@ class Invocation:
 COMMANDS: Final = {
     "submit": LazyCommand("batcher.cli.submit:submit", "Put documents through a task, and run it."),
     "plan": LazyCommand("batcher.cli.plan:plan", "Say what a submission would cost and take."),
+    "ladder": LazyCommand("batcher.cli.ladder:ladder", "Ladders of models, learned from known answers."),
+    "evaluate": LazyCommand(
+        "batcher.cli.evaluate:evaluate", "Measure models on documents whose right answer is known."
+    ),
     "status": LazyCommand("batcher.cli.status:status", "How far a job is."),
     "jobs": LazyCommand("batcher.cli.status:jobs", "List the jobs, newest first."),
     "results": LazyCommand("batcher.cli.results:results", "Write a job's results, also in mid-run."),
+    "review": LazyCommand("batcher.cli.review:review", "Label drawn answers: right, wrong, or fixed."),
     "retry": LazyCommand("batcher.cli.control:retry", "Try failed items of a job again."),
     "resume": LazyCommand("batcher.cli.control:resume", "Go on with a job, or with all unfinished ones."),
     "pause": LazyCommand("batcher.cli.control:pause", "Stop a job until it is resumed."),
@@ -44,6 +49,9 @@ COMMANDS: Final = {
         "List models, check their prices and refresh them.",
         {"pull": "batcher.cli.models_pull:pull"},
     ),
+    "advise": LazyCommand("batcher.cli.advise:advise", "Rank the models for a kind of work, with reasons."),
+    "costs": LazyCommand("batcher.cli.costs:costs", "What models cost a month, and per correct answer."),
+    "breakeven": LazyCommand("batcher.cli.breakeven:breakeven", "Self-hosting against an API."),
     "doctor": LazyCommand("batcher.cli.doctor:doctor", "Check keys, endpoints, store and models."),
     "ingest": LazyCommand("batcher.cli.detaching:ingest", "Read a job's corpus; what submit --detach runs."),
     "worker": LazyCommand("batcher.cli.worker:worker", "Do the work that submit hands over."),
@@ -88,11 +96,12 @@ def root(
     invocation.verbose = verbose
     if ctx.invoked_subcommand in _WITHOUT_SETTINGS:
         return
-    from batcher.cli.output import note
+    from batcher.cli.output import note, show_times_in
     from batcher.settings import load_settings, unknown_variables
 
     for warning in unknown_variables():
         note(f"Warning: {warning}")
     settings = load_settings(config, home=home, database_url=database)
     invocation.settings = settings
+    show_times_in(settings.time_zone)
     ctx.obj = settings

@@ -22,7 +22,7 @@ from batcher.engine.control import INTERRUPTED
 from batcher.engine.submission import PAUSED_BY_USER
 from batcher.errors import ConfigurationError, DependencyError
 from batcher.quality.golden import score_samples
-from batcher.store.item_counts import count_items_of
+from batcher.store.stages import count_documents_of
 from batcher.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -213,6 +213,9 @@ def _score(runtime: Runtime, job_id: int) -> None:
     task = runtime.find_task(spec)
     if task is not None:
         score_samples(runtime.store, job_id, task.score, spec.correct_at)
+    # What its judges said last, or the last items of a judge's own job.
+    runtime.judging.keep_up([job_id], at_once=True)
+    runtime.floor_watch.keep_up([job_id], at_once=True)
 
 
 _STOPPING: Final = (
@@ -273,7 +276,7 @@ class _Follower:
     def _count(self) -> float:
         started = time.monotonic()
         with self._runtime.store.read() as connection:
-            by_job = count_items_of(connection, self._job_ids)
+            by_job = count_documents_of(connection, self._job_ids)
             self._today = day_balance(connection)
         self._counts = {status: sum(counts[status] for counts in by_job.values()) for status in ItemStatus}
         return time.monotonic() - started

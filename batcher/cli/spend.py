@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from batcher.budget.spend import DayOfSpend, Period, Spend
     from batcher.runtime import Runtime
 
-_VIEWS: Final = ("day", "model", "provider", "task", "tier", "job", "purpose")
+_VIEWS: Final = ("day", "model", "provider", "task", "stage", "tier", "job", "purpose")
 _LONG_AGO: Final = "2000-01-01"
 
 
@@ -54,6 +54,9 @@ def spend(
         return
     from batcher.runtime import Runtime
 
+    if by != "day" and (savings or chart):
+        view = "--savings" if savings else "--chart"
+        raise UsageError(f"{view} is a view of its own, and --by {by} another. Ask for one at a time")
     if savings and chart:
         raise UsageError("--savings and --chart are two views. Ask for one at a time")
     if chart and job is not None:

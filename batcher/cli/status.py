@@ -32,10 +32,12 @@ def status(settings: Settings, job: int | None, watch: bool, as_json: bool) -> i
     Without JOB, the newest one.
     """
     from batcher.cli.job_view import read_job_view
+    from batcher.cli.reading import notice_deserted
     from batcher.runtime import Runtime
     from batcher.store.jobs import newest_job_id
 
     runtime = Runtime(settings)
+    notice_deserted(runtime)
     if job is None:
         with runtime.store.read() as connection:
             job = newest_job_id(connection)
@@ -53,12 +55,16 @@ def status(settings: Settings, job: int | None, watch: bool, as_json: bool) -> i
 def jobs(settings: Settings, limit: int, as_json: bool) -> None:
     """List the jobs, newest first."""
     from batcher.budget.spend import job_balances
+    from batcher.cli.reading import notice_deserted
     from batcher.runtime import Runtime
-    from batcher.store.jobs import count_items_of, list_jobs
+    from batcher.store.jobs import list_jobs
+    from batcher.store.stages import count_documents_of
 
-    with Runtime(settings).store.read() as connection:
+    runtime = Runtime(settings)
+    notice_deserted(runtime)
+    with runtime.store.read() as connection:
         found = list_jobs(connection, limit=limit)
-        counts = count_items_of(connection, [job.id for job in found])
+        counts = count_documents_of(connection, [job.id for job in found])
         balances = job_balances(connection)
     if as_json:
         echo_json([_row_json(job, counts[job.id], balances.get(job.id)) for job in found])
@@ -72,6 +78,7 @@ def jobs(settings: Settings, limit: int, as_json: bool) -> None:
 
 def _watch(runtime: Runtime, view: JobView, *, as_json: bool) -> int:
     from batcher.cli.job_view import read_job_view
+    from batcher.cli.reading import notice_deserted
     from batcher.cli.running import exit_code
     from batcher.domain import JobState
 
@@ -87,6 +94,7 @@ def _watch(runtime: Runtime, view: JobView, *, as_json: bool) -> int:
         if view.job.state not in {JobState.INGESTING, JobState.RUNNING}:
             break
         time.sleep(_WATCH_EVERY_S)
+        notice_deserted(runtime)
         view = read_job_view(runtime, view.job.id)
     if not as_json:
         _echo(view, as_json=False)
@@ -113,12 +121,12 @@ def _echo_line(view: JobView) -> None:
 
 
 def _row(job: Job, counts: dict[ItemStatus, int], balance: Balance | None) -> tuple[str, ...]:
-    from batcher.domain import ItemStatus
+    from batcher.domain import ItemStatus, Purpose
     from batcher.money import format_usd
 
     return (
         str(job.id),
-        job.task,
+        job.step if job.purpose is Purpose.ANSWER else f"{job.step} ({job.purpose})",
         job.tier,
         job.state,
         f"{counts[ItemStatus.DONE]:,}",
@@ -134,6 +142,9 @@ def _row_json(job: Job, counts: dict[ItemStatus, int], balance: Balance | None) 
     return {
         "job_id": job.id,
         "task": job.task,
+        "step": job.step,
+        "part_of": job.parent_id,
+        "purpose": job.purpose.value,
         "tier": job.tier,
         "model": job.pinned_model,
         "state": job.state.value,

@@ -13,6 +13,13 @@ import click
 from batcher.cli.arguments import MANY
 from batcher.cli.log_lines import LogFormat, begin_log, is_watched
 from batcher.cli.output import can_ask, echo_json, note, say
+from batcher.cli.routing_options import (
+    allowed_models,
+    privacy_explained,
+    refuse_rehearsal,
+    routed,
+    routing_options,
+)
 from batcher.errors import PausedError, UsageError
 from batcher.settings import Settings
 
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     from batcher.engine.ingestion import Intake
     from batcher.engine.submission import Submitted
     from batcher.planning.order import Order, SubmitRequest
+    from batcher.routing.wish import RouteWish
     from batcher.runtime import Runtime
     from batcher.store.jobs import Job
 
@@ -58,6 +66,20 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Known answers: accuracy is measured on them.",
 )
+@click.option(
+    "--sample",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="The share of the answers that is drawn for checking, 0 to 1; 0: none. Default: what the task or"
+    " [quality] says, else 0.02.",
+)
+@click.option(
+    "--judge",
+    metavar="NAME",
+    help="The tier or model that judges what was drawn, or none. Its calls cost, under the same caps."
+    " Default: what the task or [quality] says, else none.",
+)
+@routing_options
 @click.option("--text-column", metavar="NAME", help="Column of a table that holds the text.")
 @click.option("--id-column", metavar="NAME", help="Column of a table that names its rows.")
 @click.option(
@@ -96,6 +118,9 @@ def submit(
     finish_by: str | None,
     priority: int | None,
     golden: Path | None,
+    sample: float | None,
+    judge: str | None,
+    route: RouteWish,
     text_column: str | None,
     id_column: str | None,
     rehearse: bool,
@@ -106,9 +131,8 @@ def submit(
     """Put documents through a task, and run it.
 
     PATHs are files, folders, globs, JSONL, CSV or Parquet tables, or - for JSONL on standard input. What was
-    answered before costs nothing; an unfinished job of the same request is taken up. Only one start of a
-    request works at a time: a second one says which process is at work, and exits with 1. With
-    BATCHER_BROKER_URL set, workers do the work and submit follows it.
+    answered before costs nothing; an unfinished job of the same request is taken up. A second start of a
+    request that is at work says so, and exits with 1. With BATCHER_BROKER_URL set, workers do the work.
     """
     from batcher.money import usd_to_nusd
     from batcher.planning.order import SubmitRequest
@@ -129,15 +153,23 @@ def submit(
         text_column=text_column,
         id_column=id_column,
         priority=priority,
+        sample=sample,
+        judge=judge,
+        route=route,
     )
-    if rehearse:
-        from batcher.cli.rehearsing import rehearse_request
-
-        return rehearse_request(Runtime(settings), request, faults, finish_by=finish_by, as_json=as_json)
     way = Way(
         yes=yes, as_json=as_json, detach=not wait, finish_by=finish_by, log_format=LogFormat(log_format)
     )
+    if rehearse:
+        return _rehearse(Runtime(settings), request, faults, way)
     return submit_request(Runtime(settings), request, way)
+
+
+def _rehearse(runtime: Runtime, request: SubmitRequest, faults: Path | None, way: Way) -> int:
+    from batcher.cli.rehearsing import rehearse_request
+
+    refuse_rehearsal(request.route)
+    return rehearse_request(runtime, request, faults, finish_by=way.finish_by, as_json=way.as_json)
 
 
 def _check_options(
@@ -145,6 +177,10 @@ def _check_options(
 ) -> None:
     if faults is not None and not rehearse:
         raise UsageError("--faults spoils simulated calls: give --rehearse too")
+    if settings.broker_url is not None:
+        from batcher.dispatch.broker import check_broker
+
+        check_broker(settings)
     if not wait:
         from batcher.cli.detaching import check_detachable
 
@@ -182,7 +218,8 @@ def submit_request(runtime: Runtime, request: SubmitRequest, way: Way) -> int:
     from batcher.engine.submission import open_job
     from batcher.planning.order import corpus_key
 
-    order = _checked(runtime, request, yes=way.yes)
+    with privacy_explained(request.route):
+        order = _routed(runtime, _checked(runtime, request, yes=way.yes))
     if not is_watched():
         begin_log(way.log_format)
     finish_by = _read_finish_by(runtime, way.finish_by)
@@ -266,12 +303,22 @@ def _leave_paused_alone(runtime: Runtime, key: bytes) -> None:
         )
 
 
+def _routed(runtime: Runtime, order: Order) -> Order:
+    """The order with the model that the evidence asks for, and why, if it is to be routed."""
+    with runtime.store.read() as connection:
+        order = routed(runtime, order, connection, runtime.store.now(connection))
+    if order.routing is not None:
+        note(f"{order.routing.reason}.")
+    return order
+
+
 def _checked(runtime: Runtime, request: SubmitRequest, *, yes: bool) -> Order:
     """The checked request; without any key a person is offered the local tier."""
     from batcher.planning.order import NoUsableModelError, check_request
 
+    usable = allowed_models(runtime, request.route)
     try:
-        return check_request(request, runtime.catalog, runtime.is_usable)
+        return check_request(request, runtime.catalog, usable, runtime.settings.quality)
     except NoUsableModelError as error:
         if yes or not can_ask():
             raise
@@ -279,7 +326,8 @@ def _checked(runtime: Runtime, request: SubmitRequest, *, yes: bool) -> Order:
         note("The local tier needs no key: a small model on this machine, whose answers are weak.")
         if not click.confirm("Use the local tier?", err=True):
             raise
-    return check_request(replace(request, tier="local"), runtime.catalog, runtime.is_usable)
+    request = replace(request, tier="local")
+    return check_request(request, runtime.catalog, usable, runtime.settings.quality)
 
 
 def _take_in(runtime: Runtime, order: Order, key: bytes, hold: str | None) -> Submitted:

@@ -44,7 +44,7 @@ def list_command(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_command(name: str, as_json: bool) -> None:
-    """Prints everything about one task."""
+    """Prints everything about one task, the steps before the last one first."""
     from batcher.tasks.registry import load_task
 
     about = _about(load_task(name))
@@ -52,7 +52,7 @@ def show_command(name: str, as_json: bool) -> None:
         _echo_json(about)
         return
     params, schema, prompt = about.pop("params"), about.pop("schema"), about.pop("prompt")
-    example = about.pop("example")
+    example, stages = about.pop("example"), about.pop("stages")
     echo_table([(key.replace("_", " "), _plain(value)) for key, value in about.items()])
     if params:
         click.echo("\nparameters")
@@ -65,6 +65,8 @@ def show_command(name: str, as_json: bool) -> None:
     if example:
         words = " ".join(f"--param '{key}={value}'" for key, value in example.items())
         click.echo(f"\nexample: {words}")
+    for stage in stages:
+        _echo_stage(stage)
     if schema is None:
         click.echo("\nPrompt and schema depend on parameters, and the task gives no example of them.")
         return
@@ -124,9 +126,39 @@ def _about(task: Task) -> dict[str, Any]:
         "folder": str(task.home or ""),
         "params": [asdict(info) for info in infos],
         "example": dict(task.example),
+        "stages": _stages(task, shown=shown),
         "prompt": spec.instructions if spec else None,
         "schema": spec.schema if spec else None,
     }
+
+
+def _stages(task: Task, *, shown: bool) -> list[dict[str, Any]]:
+    """The steps before the last as plain values, in order."""
+    specs = task.stage_specs(task.example) if shown else [None] * len(task.before)
+    return [
+        {
+            "name": stage.name,
+            "tier": stage.tier,
+            "ladder": list(stage.ladder),
+            "hands_over": stage.hands_over,
+            "max_output_tokens": stage.max_output_tokens,
+            "temperature": stage.temperature,
+            "long_documents": stage.long_documents,
+            "prompt": spec.instructions if spec else None,
+            "schema": spec.schema if spec else None,
+        }
+        for stage, spec in zip(task.before, specs, strict=True)
+    ]
+
+
+def _echo_stage(stage: dict[str, Any]) -> None:
+    about = dict(stage)
+    name, schema, prompt = about.pop("name"), about.pop("schema"), about.pop("prompt")
+    click.echo(f"\nstage {name}")
+    echo_table([(f"  {key.replace('_', ' ')}", _plain(value)) for key, value in about.items()])
+    if schema is not None:
+        click.echo(f"\nits prompt\n{prompt}\n\nits schema")
+        _echo_json(schema)
 
 
 def _plain(value: Any) -> str:

@@ -33,6 +33,7 @@ def worker(settings: Settings, tiers: tuple[str, ...], processes: int, beat: boo
     Starts Celery workers on the queues of the tiers, and restarts those that die. SIGTERM or Ctrl-C lets the
     calls in flight end and gives the rest back; a second one is hard. Needs BATCHER_BROKER_URL.
     """
+    from batcher.dispatch.broker import check_broker
     from batcher.dispatch.supervisor import supervise
 
     if settings.broker_url is None:
@@ -42,6 +43,7 @@ def worker(settings: Settings, tiers: tuple[str, ...], processes: int, beat: boo
         )
     if maintenance and tiers:
         raise UsageError("--maintenance serves no tier: leave --tier out")
+    check_broker(settings)
     queues = _queues(settings, tiers, maintenance=maintenance)
     children = [_worker(settings, queues, number) for number in range(processes)]
     if beat:
@@ -67,12 +69,12 @@ def _worker(settings: Settings, queues: Sequence[str], number: int) -> Child:
     from batcher.dispatch.supervisor import Child
     from batcher.settings import child_environment
 
-    arguments = ["-m", "celery", "--app", "workers.app", "--quiet", "worker"]
+    arguments = ["-m", "workers", _own_pid(), "--quiet", "worker"]
     arguments += [
         "--queues",
         ",".join(queues),
         "--hostname",
-        f"batcher-{_unique()}-{number}@%h",
+        f"batcher-{_own_pid()}-{number}@%h",
         "--loglevel",
         "info",
         # Neighbours have nothing to tell each other: the store holds what they share.
@@ -88,7 +90,7 @@ def _beat(settings: Settings) -> Child:
     from batcher.settings import child_environment
 
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    arguments = ["-m", "celery", "--app", "workers.app", "--quiet", "beat", "--loglevel", "info"]
+    arguments = ["-m", "workers", _own_pid(), "--quiet", "beat", "--loglevel", "info"]
     arguments += ["--schedule", str(settings.home / "beat"), "--pidfile", ""]
     return Child(arguments, child_environment(settings, **_named_config()))
 
@@ -99,8 +101,8 @@ def _named_config() -> dict[str, object]:
     return {} if config is None else {"config": config.absolute()}
 
 
-def _unique() -> str:
-    """Celery asks that no two workers of a broker have one name."""
+def _own_pid() -> str:
+    """Whose children they are; and Celery asks that no two workers of a broker have one name."""
     import os
 
     return str(os.getpid())

@@ -47,5 +47,5 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
 
     up = duration(max(0.0, time.time() - one["started_at"])) if one.get("started_at") else ""
     counts = [f"{one.get(name, 0):,}" for name in ("items", "in_flight", "done", "failed")]
-    why = one.get("trouble") or one.get("waiting") or ""
+    why = one.get("trouble") or one.get("waiting") or "; ".join(one.get("unserved", {}).values())
     return (one["worker"], ", ".join(one.get("tiers", [])), one.get("state", ""), up, *counts, why)

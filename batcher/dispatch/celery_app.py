@@ -6,11 +6,15 @@ that is lost costs seconds (idle workers look by themselves), and one that comes
 
 from __future__ import annotations
 
-from functools import cache
+import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
+from celery.loaders.app import AppLoader
 from kombu.entity import Queue
+
+from batcher.dispatch.broker import check_broker
+from batcher.dispatch.redis_channel import mend_channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,37 +48,25 @@ def make_app(settings: Settings, tiers: Iterable[str]) -> Celery:
     Args:
         settings: ``broker_url`` must be set.
         tiers: all tiers of the catalogue; each has a queue.
+
+    Raises:
+        ConfigurationError: if the URL names what cannot be used.
     """
     assert settings.broker_url is not None
+    check_broker(settings)
     url = settings.broker_url.get_secret_value()
-    app = Celery("batcher", broker=url, set_as_current=False)
+    # Loaders that are named are looked for in the working folder first.
+    app = Celery("batcher", broker=url, set_as_current=False, loader=AppLoader)
     app.conf.update(_CONFIGURATION)
     app.conf.task_queues = [Queue(queue_of(tier)) for tier in tiers] + [Queue(MAINTENANCE_QUEUE)]
     app.conf.worker_concurrency = len(app.conf.task_queues)
     if settings.limiter_url() is not None:
         app.conf.broker_transport_options = _REDIS_OPTIONS
-        _tell_of_closed_channels()
+        if url.startswith("rediss://"):
+            # Kombu would take any certificate where the URL says nothing; what it says goes before this.
+            app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+        mend_channel()
     return app
-
-
-@cache
-def _tell_of_closed_channels() -> None:
-    """Let a channel whose connection is closed say so as every lost connection does.
-
-    Kombu 5.7 says AttributeError when a message is acknowledged or put back on one, as happens when Redis is
-    lost while an entrypoint runs; for that Celery ends the whole worker instead of connecting anew.
-    """
-    from kombu.transport.redis import Channel
-    from redis.exceptions import ConnectionError as LostError
-
-    parameters = Channel._connparams
-
-    def checked(channel: Any, asynchronous: bool = False) -> Any:
-        if channel.connection is None or channel.connection.client is None:
-            raise LostError("the channel is closed")
-        return parameters(channel, asynchronous)  # type: ignore[no-untyped-call]
-
-    Channel._connparams = checked  # type: ignore[method-assign]
 
 
 _CONFIGURATION: Final[dict[str, Any]] = {

@@ -44,7 +44,7 @@ class FinishBy:
     @property
     def reason(self) -> str:
         """Why a job is paused that was not done by then."""
-        return f"{FINISH_BY_REASON} {self.text} reached"
+        return f"{FINISH_BY_REASON} {self.text}: no time for another call"
 
 
 def parse_finish_by(text: str, now: float, time_zone: str) -> FinishBy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batcher.domain import JobState
+from batcher.engine.deserted import pause_deserted
 from batcher.engine.leasing import reclaim_lost, resume_due
 from batcher.engine.log import log_done
 from batcher.store.jobs import cancel_leftovers, finish_if_complete, list_job_ids
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 
 
 def maintain(store: Store, ledger: Ledger) -> list[str]:
-    """Take back the chunks of lost workers, set going what a cap paused until now, end what is complete.
+    """Take back what was lost with its worker or reader, set due jobs going, end what is complete.
 
     Returns:
         The tiers that have work which may be leased now.
     """
     reclaim_lost(store, ledger)
+    pause_deserted(store)
     resume_due(store, ledger)
     with store.write() as connection:
         now = store.now(connection)

@@ -33,9 +33,12 @@ from batcher.dispatch.inline import run_engine
 from batcher.dispatch.virtual_time import VirtualTimeLoop
 from batcher.domain import ItemStatus, JobState
 from batcher.engine.control import Ending
-from batcher.engine.engine import Engine, EngineOptions
+from batcher.engine.engine import Engine
+from batcher.engine.judging import Judging
 from batcher.engine.lane import LaneFactory
+from batcher.engine.options import EngineOptions
 from batcher.engine.policy import RetryLimits
+from batcher.engine.stages import HandOver
 from batcher.engine.submission import take_up
 from batcher.engine.traffic import Traffic
 from batcher.limits.memory import MemoryLimiter
@@ -49,6 +52,7 @@ from batcher.store.jobs import Job, get_job
 from batcher.store.leases import finish_answered
 from batcher.store.results import find_results
 from batcher.store.schema import ensure_schema, open_to_read
+from batcher.store.steps import stage_ids
 from batcher.store.tables import items
 from batcher.tasks.spec import TaskSpec
 
@@ -225,9 +229,10 @@ class Rehearsal:
         return self._catalog.providers[model.provider].kind != "local" and self._is_usable(model)
 
     def adopt_answers(self, real: Store, job: Job) -> int:
-        """Finish the items whose answer the real store has; returns how many."""
-        if job.refresh:
-            return 0
+        """Finish the items whose answer the real store has, none of a staged job; returns how many."""
+        with self.store.read() as connection:
+            if job.refresh or stage_ids(connection, job.id):
+                return 0
         last, adopted = 0, 0
         while page := self._page(job.id, last):
             with real.read() as connection:
@@ -360,7 +365,8 @@ class Rehearsal:
             control_s=_CONTROL_S,
         )
         traffic = Traffic(self._limiter, settings.concurrency, self._clock)
-        return Engine(self.store, self.ledger, lanes, traffic, options)
+        parts = (self.store, self._catalog, self.is_usable)
+        return Engine(self.store, self.ledger, lanes, traffic, options, Judging(*parts), HandOver(*parts))
 
     def _provider(self, name: str) -> Provider:
         if name not in self._providers:

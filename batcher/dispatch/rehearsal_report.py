@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from batcher.budget.ledger import DAY_SCOPE
-from batcher.budget.spend import Spend, View, read_spend, spend_of_job
+from batcher.budget.spend import Spend, View, read_spend, spend_of_job, total_of
 from batcher.dispatch.rehearsal import DAILY_CAP, Rehearsal
 from batcher.domain import FailureClass, ItemStatus, JobState
-from batcher.store.item_counts import count_errors, count_items
+from batcher.store.item_counts import count_errors
 from batcher.store.jobs import get_job
 from batcher.store.results import count_reused
+from batcher.store.stages import count_documents_of
+from batcher.store.steps import step_ids
 from batcher.store.tables import attempts, ledger_accounts
 
 
@@ -104,23 +108,32 @@ def read_report(rehearsal: Rehearsal, job_id: int) -> RehearsalReport:
     """Read it from the throwaway store, before that is gone."""
     with rehearsal.store.read() as connection:
         job = get_job(connection, job_id)
+        steps = step_ids(connection, job_id)
         return RehearsalReport(
             started_at=rehearsal.books.now,
             seconds=rehearsal.seconds,
             state=job.state,
             reason=job.reason,
-            items=count_items(connection, job_id),
+            items=count_documents_of(connection, [job_id])[job_id],
             reused=count_reused(connection, job_id),
-            failed=count_errors(connection, job_id, ItemStatus.FAILED),
-            rejected=count_errors(connection, job_id, ItemStatus.REJECTED),
+            failed=_count_errors(connection, steps, ItemStatus.FAILED),
+            rejected=_count_errors(connection, steps, ItemStatus.REJECTED),
             calls=_count(connection, attempts.c.outcome),
             statuses=_statuses(connection),
             without_answer=_without_answer(connection),
             models=_count(connection, attempts.c.model),
-            spend=spend_of_job(connection, job_id),
+            spend=total_of([spend_of_job(connection, step) for step in steps], str(job_id)),
             days=_days(connection, rehearsal),
             waits=dict(sorted(rehearsal.waits.items(), key=lambda wait: -wait[1])),
         )
+
+
+def _count_errors(connection: Connection, steps: Sequence[int], status: ItemStatus) -> dict[str, int]:
+    """Failed or rejected items of all steps by class or code, most frequent first."""
+    found: Counter[str] = Counter()
+    for step in steps:
+        found.update(count_errors(connection, step, status))
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def _count(connection: Connection, column: ColumnElement[str] | ColumnElement[str | None]) -> dict[str, int]:

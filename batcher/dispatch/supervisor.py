@@ -6,12 +6,13 @@ import contextlib
 import logging
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+from batcher.processes import PYTHON
 
 _log = logging.getLogger("batcher.supervisor")
 
@@ -49,7 +50,7 @@ class Child:
             self.started_at = now
             # A group of its own: Ctrl-C on a terminal reaches the children once, through us.
             self.process = subprocess.Popen(  # noqa: S603 - this Python, and our own arguments
-                [sys.executable, *self.arguments],
+                [*PYTHON, *self.arguments],
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 process_group=0,

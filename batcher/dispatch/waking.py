@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from kombu.exceptions import OperationalError
-
+from batcher.dispatch.broker import broker_connection
 from batcher.dispatch.celery_app import WORK, queue_of
-from batcher.errors import DependencyError
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -21,26 +19,17 @@ STATUS: Final = "batcher_status"
 """The control command that every worker process answers."""
 
 _ANSWER_WITHIN_S: Final = 2.0
-_UNREACHABLE: Final = (OperationalError, OSError)
+_FOUND_ANYWAY: Final = "What was submitted is stored, and workers find it when they look"
 
 
 def ask_workers(app: Celery) -> list[dict[str, Any]]:
     """What all worker processes that answer within two seconds say of themselves, by name.
 
     Raises:
-        DependencyError: if the broker cannot be reached.
+        DependencyError: if the broker cannot be reached, or refuses it.
     """
-    try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0.1)
-            answers = app.control.broadcast(
-                STATUS, reply=True, timeout=_ANSWER_WITHIN_S, connection=connection
-            )
-    except _UNREACHABLE as error:
-        raise DependencyError(
-            f"The broker cannot be reached: {type(error).__name__}. See that it is up and that "
-            "BATCHER_BROKER_URL is right"
-        ) from None
+    with broker_connection(app) as connection:
+        answers = app.control.broadcast(STATUS, reply=True, timeout=_ANSWER_WITHIN_S, connection=connection)
     found = [{"worker": name} | said for answer in answers or () for name, said in answer.items()]
     return sorted(found, key=lambda one: str(one["worker"]))
 
@@ -59,30 +48,19 @@ class Waker:
         """Bring the queues of these tiers up to so many messages; returns how many were sent.
 
         Raises:
-            DependencyError: if the broker cannot be reached.
+            DependencyError: if the broker cannot be reached, or refuses it.
         """
-        try:
-            with self._app.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=2, interval_start=0.1, interval_step=0.3)
-                return sum(self._ring(connection, tier, most) for tier in tiers)
-        except _UNREACHABLE as error:
-            raise DependencyError(
-                f"The broker cannot be reached: {type(error).__name__}. What was submitted is stored, and "
-                "workers find it when they look. See that it is up and that BATCHER_BROKER_URL is right"
-            ) from None
+        with broker_connection(self._app, retries=2, meanwhile=_FOUND_ANYWAY) as connection:
+            return sum(self._ring(connection, tier, most) for tier in tiers)
 
     def depth(self, queue: str) -> int:
         """How many messages wait in a queue.
 
         Raises:
-            DependencyError: if the broker cannot be reached.
+            DependencyError: if the broker cannot be reached, or refuses it.
         """
-        try:
-            with self._app.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, interval_start=0.1)
-                return self._depth(connection, queue)
-        except _UNREACHABLE as error:
-            raise DependencyError(f"The broker cannot be reached: {type(error).__name__}") from None
+        with broker_connection(self._app) as connection:
+            return self._depth(connection, queue)
 
     def _ring(self, connection: object, tier: str, most: int) -> int:
         missing = max(0, most - self._depth(connection, queue_of(tier)))

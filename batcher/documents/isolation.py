@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batcher.documents.records import ContentError
 from batcher.errors import DependencyError
+from batcher.settings import keep_folder_out
 
 if TYPE_CHECKING:
     from pebble import ProcessFuture, ProcessPool
@@ -121,6 +122,8 @@ class ParserPool:
     def _start(self) -> ProcessPool:
         from pebble import ProcessPool
 
+        # Spawned processes begin with the working folder on their path, and import from it.
+        keep_folder_out()
         return ProcessPool(
             max_workers=self.workers,
             max_tasks=_TASKS_PER_PROCESS,

@@ -39,13 +39,17 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One attempt at an answer. A repair has more messages than its ask, a retry after a cut more tokens."""
+    """One attempt at an answer. A repair has more messages than its ask, a retry after a cut more tokens.
+
+    ``tier`` is the one whose cap it stands under.
+    """
 
     ask: Ask
     binding: Binding
     messages: tuple[Message, ...] = field(repr=False)
     output_tokens: int
     purpose: Purpose
+    tier: str
 
 
 @dataclass(frozen=True, slots=True)

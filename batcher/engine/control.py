@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from batcher.domain import JobState
+from batcher.engine.deserted import pause_deserted
 from batcher.engine.leasing import Leaser
 from batcher.engine.log import log_done
 from batcher.store.database import Store
@@ -20,10 +22,13 @@ from batcher.store.jobs import (
     set_waiting,
 )
 from batcher.store.leases import has_active
+from batcher.store.steps import stages_under, stuck_jobs
 from batcher.store.turns import workable_job_ids
 
 INTERRUPTED: Final = "interrupted"
 """Why a job is paused whose run was stopped by a signal."""
+
+_ROUND_EVERY_S: Final = 10.0
 
 
 class Ending(StrEnum):
@@ -46,6 +51,7 @@ class Control:
         self._store = store
         self._leaser = leaser
         self._told: dict[int, str | None] = {}
+        self._next_round_at = 0.0
 
     def look(
         self, job_ids: Sequence[int] | None, at_work: Collection[int], calls_wait_for: str | None
@@ -58,19 +64,30 @@ class Control:
             at_work: jobs whose items it holds.
             calls_wait_for: why its calls wait.
         """
+        self._look_for_deserted()
         with self._store.read() as connection:
             working = workable_job_ids(connection, job_ids)
+            stages = stages_under(connection, working)
             self._leaser.shortages.wake(self._store.now(connection))
         short = self._leaser.shortages
         concerned = {*at_work, *self._told, *short.job_ids()} if job_ids is None else set(working)
+        concerned |= {job_id for job_id, steps in stages.items() if concerned.intersection(steps)}
         reasons = {
-            job_id: joined(calls_wait_for, short.waiting(job_id)) for job_id in working if job_id in concerned
+            job_id: joined(calls_wait_for, *map(short.waiting, (job_id, *stages.get(job_id, ()))))
+            for job_id in working
+            if job_id in concerned
         }
         self._tell({job_id: why for job_id, why in reasons.items() if self._told.get(job_id) != why})
         if job_ids is None:
             self._end_complete([job_id for job_id in working if job_id in concerned])
             self._told = {job_id: why for job_id, why in self._told.items() if job_id in working}
         return working
+
+    def _look_for_deserted(self) -> None:
+        """Notice readers of corpora that are gone, now and then."""
+        if time.monotonic() >= self._next_round_at:
+            self._next_round_at = time.monotonic() + _ROUND_EVERY_S
+            pause_deserted(self._store)
 
     def rest(self) -> None:
         """What an idle worker says before it waits for more: which jobs caps or their accounts stop."""
@@ -89,6 +106,7 @@ class Control:
                 reason, resume_at = self._pause_reason(connection, job_id, Ending.BUDGET, None)
                 if reason is not None:
                     set_state(connection, job_id, JobState.PAUSED, now, reason=reason, resume_at=resume_at)
+            _pause_stuck(connection, None, now)
             cancel_leftovers(connection)
 
     def conclude(self, job_ids: Sequence[int] | None, ending: Ending, stop_reason: str | None) -> bool:
@@ -111,6 +129,7 @@ class Control:
                 reason, resume_at = self._pause_reason(connection, job_id, ending, stop_reason)
                 if reason is not None:
                     set_state(connection, job_id, JobState.PAUSED, now, reason=reason, resume_at=resume_at)
+            _pause_stuck(connection, job_ids, now)
             cancel_leftovers(connection)
         return True
 
@@ -150,6 +169,15 @@ def _finish(connection: Connection, job_id: int, now: float) -> bool:
     return complete
 
 
+def _pause_stuck(connection: Connection, job_ids: Sequence[int] | None, now: float) -> None:
+    """Pause jobs that wait for a paused step of theirs, as that step is; they go on together."""
+    for stuck in stuck_jobs(connection, job_ids):
+        if not has_active(connection, stuck.id):
+            set_state(
+                connection, stuck.id, JobState.PAUSED, now, reason=stuck.reason, resume_at=stuck.resume_at
+            )
+
+
 def joined(*reasons: str | None) -> str | None:
-    """Several reasons in one line, or None if there is none."""
-    return "; ".join(reason for reason in reasons if reason) or None
+    """Several reasons in one line, each once, or None if there is none."""
+    return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None

@@ -8,50 +8,33 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from batcher.budget.ledger import Ledger
 from batcher.domain import Image, ItemStatus, JobState, Purpose
 from batcher.engine.control import INTERRUPTED, Control, Ending, joined
+from batcher.engine.floor_watch import FloorWatch
 from batcher.engine.item import ItemRunner
 from batcher.engine.judging import Judging
-from batcher.engine.lane import Lane, LaneFactory, read_images, read_parts
+from batcher.engine.lane import Lane, LaneFactory, read_images, read_parts, read_steps
 from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
+from batcher.engine.options import EngineOptions
 from batcher.engine.patience import Patience, patience_with
-from batcher.engine.policy import RetryLimits
 from batcher.engine.progress import Progress
 from batcher.engine.sender import HeldLease, LaneStoppedError, Services
 from batcher.engine.shortages import Shortage
+from batcher.engine.stages import HandOver
 from batcher.engine.traffic import Traffic
 from batcher.engine.writer import BudgetExhaustedError, LeaseLostError, Writer
 from batcher.limits.clock import Moment
 from batcher.store.database import Store
 from batcher.store.jobs import list_job_ids
 from batcher.store.leases import QueuedItem, next_chance_at, renew
+from batcher.store.results import StepAnswer
 
-CONTROL_INTERVAL_S: Final = 1.0
 POLL_S: Final = 2.0
 """How often an idle worker looks for work although nobody rang: a lost message costs no more than that."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """How much at once, how long.
-
-    Attributes:
-        concurrency: calls in flight at most.
-        chunk_items: items per lease at most.
-        lease_s: seconds until an unrenewed lease expires.
-        control_s: how often a run looks whether its jobs were paused or cancelled, and stores why it waits.
-    """
-
-    concurrency: int
-    chunk_items: int
-    lease_s: float
-    retry: RetryLimits
-    control_s: float = CONTROL_INTERVAL_S
 
 
 class Engine:
@@ -64,6 +47,8 @@ class Engine:
         traffic: picks the model of each call and admits it at the rate that the provider allows.
         options: sizes and times.
         judging: has drawn answers judged; None: nobody does here.
+        hand_over: takes answers of staged jobs from step to step; None: nobody does here.
+        floor_watch: keeps routed jobs on the model that the evidence asks for; None: nobody does here.
     """
 
     def __init__(
@@ -74,6 +59,8 @@ class Engine:
         traffic: Traffic,
         options: EngineOptions,
         judging: Judging | None = None,
+        hand_over: HandOver | None = None,
+        floor_watch: FloorWatch | None = None,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -94,6 +81,8 @@ class Engine:
         self._items_at_work: Counter[int] = Counter()
         self._control = Control(store, self._leaser)
         self._judging = judging
+        self._hand_over = hand_over
+        self._floor_watch = floor_watch
         self._halted: set[int] = set()
         self._fault: BaseException | None = None
         self.progress = Progress()
@@ -104,6 +93,7 @@ class Engine:
             observer=self.progress,
             is_stopping=lambda job_id: self._stopping or job_id in self._halted,
             find_parts=self._find_parts,
+            find_steps=self._find_steps,
             read_images=self._read_images,
         )
 
@@ -243,6 +233,10 @@ class Engine:
         look = partial(self._judging.keep_up, at_once=at_once)
         return bool(await self._in_thread(look, job_ids))
 
+    def _hand_over_page(self, job_ids: Sequence[int] | None, *, wait: bool = False) -> bool:
+        """Take some answers of staged jobs to their next step; whether that made work."""
+        return self._hand_over is not None and self._hand_over.pull(job_ids, wait=wait) > 0
+
     async def _rest(self) -> None:
         """Wait until somebody rings, or it is time to look again."""
         await self._in_thread(self._control.rest)
@@ -253,7 +247,10 @@ class Engine:
     def _lease(
         self, job_ids: Sequence[int] | None, tiers: Sequence[str] | None, idle: bool
     ) -> Chunk | Shortage | None:
-        return self._leaser.lease(self._options.chunk_items, job_ids, tiers, thorough=idle)
+        while True:
+            leased = self._leaser.lease(self._options.chunk_items, job_ids, tiers, thorough=idle)
+            if isinstance(leased, Chunk) or not self._hand_over_page(job_ids, wait=idle):
+                return leased
 
     def _start(self, chunk: Chunk, asked: Moment) -> None:
         lease = HeldLease(chunk.lease_id, self._options.lease_s, len(chunk.items), asked)
@@ -300,10 +297,14 @@ class Engine:
     def _count(self, runner: ItemRunner, lane: Lane) -> None:
         counted = lane.job.purpose is not Purpose.JUDGE
         if runner.ended is ItemStatus.DONE:
-            self.progress.done += counted
+            self.progress.done += counted and not lane.job.is_stage
         elif runner.ended is ItemStatus.FAILED:
             self.progress.failed += counted
             self.progress.log.item_failed(runner.job_id, runner.item_id, lane.tier, runner.failure)
+
+    async def _find_steps(self, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, StepAnswer]:
+        known: dict[bytes, StepAnswer] = await self._in_thread(read_steps, self._store, lane, keys)
+        return known
 
     async def _find_parts(self, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, Any]:
         known: dict[bytes, Any] = await self._in_thread(read_parts, self._store, lane, keys)
@@ -379,7 +380,11 @@ class Engine:
             if job_ids is not None and not working:
                 self.stop()
             self._halt(set(at_work) - set(working))
+            if not self._stopping and self._floor_watch is not None:
+                await self._in_thread(self._floor_watch.keep_up, job_ids)
             if not self._stopping and await self._more_to_judge(job_ids):
+                self._changed.set()
+            while not self._stopping and await self._in_thread(self._hand_over_page, job_ids):
                 self._changed.set()
 
     def _halt(self, job_ids: set[int]) -> None:

@@ -9,11 +9,14 @@ from typing import Final
 from batcher.documents.corpus import Parsed, Rejected
 from batcher.domain import Document, JobState
 from batcher.engine.patience import Patience, patience_with
+from batcher.engine.reading import Reader
 from batcher.planning.admission import admit
 from batcher.quality.golden import GoldenAnswers, add_samples
 from batcher.store.database import Store
 from batcher.store.ingestion import NewItem, add_items
 from batcher.store.jobs import Job, set_state
+from batcher.store.reading import end_reading
+from batcher.store.stages import steps_of
 from batcher.tasks.spec import TaskSpec
 
 BATCH_ITEMS: Final = 1_000
@@ -38,7 +41,7 @@ def ingest(
     golden: GoldenAnswers | None = None,
     on_progress: Callable[[Intake], None] = lambda _: None,
 ) -> Intake:
-    """Store a corpus as items of a job, then set the job running.
+    """Store a corpus as items of a job, or of the first of its steps, then set the job running.
 
     Sources that the job holds already are left as they are, so that an ingestion that was killed can be
     started again.
@@ -47,41 +50,48 @@ def ingest(
         store: the store.
         job: a job in state ``ingesting``.
         corpus: parsed documents and rejections, in order.
-        image_tier: the first tier on the ladder whose model sees images, or None: then they are rejected.
+        image_tier: the first tier on that step's ladder whose model sees images, or None: then they are
+            rejected.
         golden: right answers, for the documents that have one.
         on_progress: called after each batch.
     """
-    spec = TaskSpec.from_json(job.spec)
+    with store.read() as connection:
+        first = steps_of(connection, job.id)[0]
+    spec = TaskSpec.from_json(first.spec)
     patience = Patience(patience_with(store))
     intake = Intake()
     batch: list[NewItem] = []
     size = 0
-    for entry in corpus:
-        new = admit(entry, spec, image_tier)
-        batch.append(new)
-        intake = replace(intake, seen=intake.seen + 1, rejected=intake.rejected + (new.document is None))
-        size += _bytes_of(new.document)
-        if len(batch) >= BATCH_ITEMS or size >= BATCH_BYTES:
-            patience.keep(_store, store, job, batch, golden)
-            batch, size = [], 0
-            on_progress(intake)
-    if batch:
-        patience.keep(_store, store, job, batch, golden)
-    patience.keep(_set_running, store, job)
-    on_progress(intake)
+    with Reader(store, job.id) as reader:
+        for entry in corpus:
+            new = admit(entry, spec, image_tier)
+            batch.append(new)
+            intake = replace(intake, seen=intake.seen + 1, rejected=intake.rejected + (new.document is None))
+            size += _bytes_of(new.document)
+            if len(batch) >= BATCH_ITEMS or size >= BATCH_BYTES:
+                patience.keep(_store, store, first, job.id, batch, golden)
+                batch, size = [], 0
+                on_progress(intake)
+        if batch:
+            patience.keep(_store, store, first, job.id, batch, golden)
+        patience.keep(reader.renew)
+        patience.keep(_set_running, store, job)
+        on_progress(intake)
     return intake
 
 
-def _store(store: Store, job: Job, batch: list[NewItem], golden: GoldenAnswers | None) -> None:
+def _store(store: Store, first: Job, job_id: int, batch: list[NewItem], golden: GoldenAnswers | None) -> None:
     with store.write() as connection:
-        add_items(connection, job, batch)
+        add_items(connection, first, batch)
         if golden is not None:
-            add_samples(connection, job.id, [new.source for new in batch if new.document], golden)
+            sources = [new.source for new in batch if new.document]
+            add_samples(connection, job_id, sources, golden, step_id=first.id)
 
 
 def _set_running(store: Store, job: Job) -> None:
     with store.write() as connection:
         set_state(connection, job.id, JobState.RUNNING, store.now(connection), only=[JobState.INGESTING])
+        end_reading(connection, job.id)
 
 
 def _bytes_of(document: Document | None) -> int:

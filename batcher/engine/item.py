@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
@@ -15,6 +15,7 @@ from batcher.documents.chunking import split_text
 from batcher.domain import Document, FailureClass, ItemStatus, Purpose
 from batcher.engine.binding import Binding
 from batcher.engine.call import Ask, Call, Fault, Valid
+from batcher.engine.climbing import Bought, Climb, Ladder, Rung
 from batcher.engine.lane import Lane, load_document
 from batcher.engine.policy import (
     Decision,
@@ -28,6 +29,8 @@ from batcher.engine.policy import (
     decide,
 )
 from batcher.engine.sender import HeldLease, ModelStoppedError, Sender, Services
+from batcher.routing.ladder.policy import Verdict
+from batcher.store.attempts import NewResult
 from batcher.store.item_changes import ItemChange
 from batcher.store.leases import QueuedItem
 from batcher.tasks.rendering import document_messages, merge_messages, repair_messages
@@ -97,7 +100,10 @@ class ItemRunner:
                 self._item.result_key, 0, document_messages(self._lane.spec, document), len(document.images)
             )
             try:
-                await self._answer(ask, finishes_item=True)
+                if self._lane.ladder is not None and not document.images:
+                    await self._climb(self._lane.ladder, document.text, ask)
+                else:
+                    await self._answer(ask, self._as_answer)
                 return
             except _TooLongError as error:
                 if document.images:
@@ -145,7 +151,7 @@ class ItemRunner:
             try:
                 if len(groups) == 1:
                     merge = Ask(self._item.result_key, 0, merge_messages(self._lane.spec, answers))
-                    await self._answer(merge, finishes_item=True)
+                    await self._answer(merge, self._as_answer)
                     return
                 answers = await self._gather([self._merge_of(group) for group in groups])
             except _TooLongError:
@@ -169,8 +175,67 @@ class ItemRunner:
     def _part_key(self, kind: bytes, content: bytes) -> bytes:
         return blake2b(self._item.result_key + kind + b"\0" + content, digest_size=20).digest()
 
-    async def _answer(self, ask: Ask, *, finishes_item: bool = False) -> Any:
+    async def _climb(self, ladder: Ladder, text: str, ask: Ask) -> None:
+        """Ask the steps of a learned ladder until an answer stands.
+
+        Those that do not stand are kept under keys of their own, so that none is paid for twice.
+        """
+        climb = Climb(ladder, text)
+        names = [rung.binding.model.name for rung in ladder.rungs]
+        keys = {name: self._part_key(b"rung", name.encode()) for name in names}
+        stored = await self._services.find_steps(self._lane, list(keys.values()))
+        while True:
+            key = keys[climb.rung.binding.model.name]
+            verdict = climb.take_stored(stored, key) or await self._ask_step(climb, replace(ask, key=key))
+            if self.ended is not None:
+                return
+            if verdict.stands and (kept := climb.kept(verdict)) is not None:
+                self._services.writer.change(self._promoted(kept))
+                self.ended = ItemStatus.DONE
+                return
+            climb.step += 1
+
+    async def _ask_step(self, climb: Climb, ask: Ask) -> Verdict:
+        """Ask the present step; if an answer stands with it, the item is done with the call."""
+        verdicts = []
+
+        def conclude(outcome: Valid, _: Binding) -> _Conclusion:
+            verdict = climb.take_valid(outcome)
+            verdicts.append(verdict)
+            kept = climb.kept(verdict)
+            if not verdict.stands or kept is None:
+                return outcome.result, None
+            if kept is not climb.bought[-1]:
+                return outcome.result, self._promoted(kept)
+            own = replace(outcome.result, result_key=self._item.result_key)
+            return own, self._done(kept.model, kept.tier)
+
+        purpose = self._lane.purpose if climb.step == climb.first else Purpose.ESCALATION
+        try:
+            await self._answer(ask, conclude, rung=climb.rung, purpose=purpose)
+        except (Failed, _TooLongError) as error:
+            if isinstance(error, Failed) and not error.may_climb:
+                raise
+            if climb.is_last and not climb.bought:
+                raise
+            return climb.fail()
+        return verdicts[-1]
+
+    async def _answer(
+        self,
+        ask: Ask,
+        conclude: Callable[[Valid, Binding], _Conclusion] = lambda outcome, _: (outcome.result, None),
+        *,
+        rung: Rung | None = None,
+        purpose: Purpose | None = None,
+    ) -> Any:
         """Call until there is a valid answer.
+
+        Args:
+            ask: what is asked.
+            conclude: what a valid answer is stored as, and what becomes of the item with it.
+            rung: the model to ask; the lane's otherwise.
+            purpose: what it is paid for; the lane's otherwise.
 
         Raises:
             Failed: if this lane will not give one.
@@ -179,31 +244,27 @@ class ItemRunner:
         services, lane = self._services, self._lane
         messages, enlarged = ask.messages, 1
         history, clock = History(), _CallClock()
-        purpose = lane.purpose
+        purpose, tier = purpose or lane.purpose, lane.tier if rung is None else rung.tier
         while True:
             clock.start()
-            binding = await self._pick(ask)
+            binding = await self._pick(ask, rung)
             clock.picked()
             output_tokens = min(binding.output_tokens * enlarged, binding.model.max_output)
             try:
-                outcome = await self._sender.call(Call(ask, binding, messages, output_tokens, purpose))
+                outcome = await self._sender.call(Call(ask, binding, messages, output_tokens, purpose, tier))
             except ModelStoppedError:
                 continue
             if isinstance(outcome, Valid):
-                change = self._done(binding) if finishes_item else None
-                services.writer.settle(outcome.settlement, result=outcome.result, change=change)
-                if finishes_item:
+                result, change = conclude(outcome, binding)
+                services.writer.settle(outcome.settlement, result=result, change=change)
+                if change is not None:
                     self.ended = ItemStatus.DONE
                 return outcome.answer
             services.writer.settle(outcome.settlement)
             history = clock.ended(history.after(outcome.failure), outcome)
             decision = self._decide(outcome, history)
             if isinstance(decision, Retry):
-                services.observer.item_waits(
-                    f"retrying {binding.model.provider} after {outcome.failure} ({outcome.error})",
-                    decision.delay_s,
-                )
-                await asyncio.sleep(decision.delay_s)
+                await self._wait_to_retry(binding, outcome, decision.delay_s)
                 history = replace(history, elapsed_s=history.elapsed_s + decision.delay_s)
             elif isinstance(decision, Repair):
                 messages, purpose = repair_messages(messages, outcome.text, outcome.error), Purpose.REPAIR
@@ -219,8 +280,17 @@ class ItemRunner:
                 may_climb = not isinstance(decision, GiveUp) or decision.may_climb
                 raise Failed(outcome.failure, outcome.error, may_climb=may_climb)
 
-    async def _pick(self, ask: Ask) -> Binding:
-        binding = await self._sender.pick(sees_images=ask.image_count > 0)
+    async def _wait_to_retry(self, binding: Binding, outcome: Fault, delay_s: float) -> None:
+        why = f"retrying {binding.model.provider} after {outcome.failure} ({outcome.error})"
+        self._services.observer.item_waits(why, delay_s)
+        await asyncio.sleep(delay_s)
+
+    async def _pick(self, ask: Ask, rung: Rung | None) -> Binding:
+        only = None if rung is None else rung.binding
+        binding = await self._sender.pick(sees_images=ask.image_count > 0, only=only)
+        if binding is None and only is not None:
+            why = self._lane.dead.get(only.key, f"{only.model.name} sees no images")
+            raise Failed(FailureClass.ACCOUNT, why, may_climb=True)
         if binding is None:
             what = f"no model of tier {self._lane.tier} that works sees images"
             raise Failed(FailureClass.BAD_REQUEST, what, may_climb=True)
@@ -231,8 +301,16 @@ class ItemRunner:
             return StopLane()
         return decide(outcome.failure, history, self._services.retry, retry_after_s=outcome.retry_after_s)
 
-    def _done(self, binding: Binding) -> ItemChange:
-        return replace(self.given_back(), status=ItemStatus.DONE, model=binding.model.name)
+    def _as_answer(self, outcome: Valid, binding: Binding) -> _Conclusion:
+        return outcome.result, self._done(binding.model.name, self._lane.tier)
+
+    def _done(self, model: str, tier: str) -> ItemChange:
+        lot = self._lane.lot(self._item.result_key, model)
+        return replace(self.given_back(), status=ItemStatus.DONE, tier=tier, model=model, draw=lot)
+
+    def _promoted(self, kept: Bought) -> ItemChange:
+        """Done with the answer of an earlier step of its ladder."""
+        return replace(self._done(kept.model, kept.tier), promotes=kept.result_id)
 
     def _after_failure(self, failed: Failed) -> ItemChange:
         rung = self._lane.next_rung() if failed.may_climb else None
@@ -251,12 +329,15 @@ class ItemRunner:
             accepts_key=self._item.accepts_key,
             refresh_key=self._lane.job.refresh_key,
             status=ItemStatus.PENDING,
-            tier=self._lane.tier,
+            tier=self._lane.queue,
             ready_at=ready_at,
         )
 
 
 _SMALLEST_PART_TOKENS = 32
+
+_Conclusion = tuple[NewResult, ItemChange | None]
+"""What a valid answer is stored as, and what its item becomes with it; None: nothing yet."""
 
 
 class _CallClock:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
+import orjson
 
 from batcher.catalog.models import Catalog, Model
+from batcher.catalog.privacy import Place
 from batcher.domain import Document, Image, Purpose
 from batcher.engine.binding import Binding
+from batcher.engine.climbing import Ladder, Rung
+from batcher.engine.routed import Staffing
 from batcher.planning.choice import usable_models
+from batcher.planning.naming import tier_of
 from batcher.providers.base import Provider
 from batcher.providers.factory import schema_bytes_as_sent
+from batcher.quality.sampling import Sampling
 from batcher.store.database import Store
+from batcher.store.documents import images_of, text_of
 from batcher.store.jobs import Job
 from batcher.store.leases import QueuedItem
-from batcher.store.tables import document_images
+from batcher.store.results import StepAnswer, find_results, read_outputs, read_step_answers
+from batcher.store.sampling import Draw
 from batcher.tasks.answers import AnswerParser
 from batcher.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
+    from batcher.routing.ladder.policy import LadderPolicy
     from batcher.tasks.definition import Task
 
 IDENTICAL_ERRORS_LIMIT: Final = 3
@@ -40,6 +48,11 @@ class Lane:
     Attributes:
         bindings: the models that may do the work: the first does, the others stand in when it is down.
         dead: why a model takes no more calls, by key: its account, or requests that it always refuses.
+        sampling: how its answers are drawn for checking; None: not at all.
+        queue: the tier that its items wait on in the store. Of a routed job that is another one than the rung
+            ``tier`` on which its models work, and which their calls are booked on; "" stands for ``tier``.
+        ladder: the learned ladder that its documents climb within the lane; None: an answer stands if it is
+            valid.
     """
 
     job: Job
@@ -48,9 +61,16 @@ class Lane:
     bindings: tuple[Binding, ...]
     parser: AnswerParser
     dead: dict[str, str] = field(default_factory=dict)
+    sampling: Sampling | None = None
+    queue: str = ""
+    ladder: Ladder | None = None
+    _answered: Counter[str] = field(default_factory=Counter, repr=False)
     _last_error: str = field(default="", repr=False)
     _repeated: int = 0
     _has_worked: bool = False
+
+    def __post_init__(self) -> None:
+        self.queue = self.queue or self.tier
 
     @property
     def first(self) -> Binding:
@@ -65,8 +85,17 @@ class Lane:
     @property
     def purpose(self) -> Purpose:
         """What its calls are paid for: what its job is for, or an escalation above the tier it began on."""
-        climbed = self.job.purpose is Purpose.ANSWER and self.tier != self.job.tier
+        climbed = self.job.purpose is Purpose.ANSWER and self.queue != self.job.tier
         return Purpose.ESCALATION if climbed else self.job.purpose
+
+    def lot(self, result_key: bytes, model: str) -> Draw | None:
+        """The lot of an answer that is about to be stored: whether it is drawn for checking."""
+        if self.sampling is None:
+            return None
+        self._answered[model] += 1
+        # Those of other processes come on top: the store counts as long as this lane alone cannot tell.
+        may_be_first = self._answered[model] <= self.sampling.at_least
+        return self.sampling.lot(self.job.id, result_key, is_first=may_be_first)
 
     def stop(self, binding: Binding, reason: str) -> None:
         """Send nothing more to a model: no call can succeed until somebody acts."""
@@ -75,7 +104,7 @@ class Lane:
     def next_rung(self) -> str | None:
         """The tier above this one on the job's ladder, or None."""
         ladder = list(self.job.ladder)
-        if self.job.pinned_model is not None or self.tier not in ladder:
+        if self.ladder is not None or self.job.pinned_model is not None or self.tier not in ladder:
             return None
         above = ladder[ladder.index(self.tier) + 1 :]
         return above[0] if above else None
@@ -99,12 +128,14 @@ class NoLaneError(Exception):
     Attributes:
         job: whose.
         tier: on which.
+        learns: whether it is the one that learns about a cheaper model.
     """
 
-    def __init__(self, job: Job, tier: str) -> None:
+    def __init__(self, job: Job, tier: str, *, learns: bool = False) -> None:
         super().__init__(f"job {job.id} on {tier}")
         self.job = job
         self.tier = tier
+        self.learns = learns
 
 
 class LaneFactory:
@@ -117,6 +148,8 @@ class LaneFactory:
         is_usable: whether a model's provider has what it needs (a key, or needs none).
         load_task: the task's code for its own validators, or None where it cannot be loaded.
         timeout_s: wall-clock limit of one call.
+        place_of: where a model answers, for jobs whose documents may not go everywhere.
+        load_ladder: a learned ladder by its id.
     """
 
     def __init__(
@@ -127,49 +160,76 @@ class LaneFactory:
         is_usable: Callable[[Model], bool],
         load_task: Callable[[TaskSpec], Task | None],
         timeout_s: float,
+        place_of: Callable[[Model], Place] | None = None,
+        load_ladder: Callable[[int], LadderPolicy] | None = None,
     ) -> None:
         self._catalog = catalog
         self._get_provider = get_provider
         self._account_of = account_of
-        self._is_usable = is_usable
+        self._staffing = Staffing(catalog, is_usable, place_of)
         self._load_task = load_task
         self._timeout_s = timeout_s
-        self._lanes: dict[tuple[int, str], Lane] = {}
+        self._load_ladder = load_ladder
+        self._lanes: dict[tuple[int, str, bool], Lane] = {}
 
-    def lane(self, job: Job, tier: str) -> Lane:
-        """The lane of a job on a tier.
+    def lane(self, job: Job, tier: str, *, learns: bool = False) -> Lane:
+        """The lane of a job on a tier; ``learns``: the one that learns about a cheaper model.
 
         Raises:
             ConfigurationError: if no model of the tier can be used.
         """
-        known = self._lanes.get((job.id, tier))
+        known = self._lanes.get((job.id, tier, learns))
         if known is None:
-            known = self._lanes[job.id, tier] = self._make(job, tier)
+            known = self._lanes[job.id, tier, learns] = self._make(job, tier, learns=learns)
         return known
 
-    def made(self, job: Job, tier: str) -> Lane:
+    def made(self, job: Job, tier: str, *, learns: bool = False) -> Lane:
         """``lane``, but quick.
 
         Raises:
             NoLaneError: if it has to be made first.
         """
-        known = self._lanes.get((job.id, tier))
+        known = self._lanes.get((job.id, tier, learns))
         if known is None:
-            raise NoLaneError(job, tier)
+            raise NoLaneError(job, tier, learns=learns)
         return known
 
-    def forget(self, job_id: int) -> None:
-        """Drop a job's lanes, with what stopped them."""
-        for key in [key for key in self._lanes if key[0] == job_id]:
+    def forget(self, job_id: int, tier: str | None = None) -> None:
+        """Drop a job's lanes, or those of one tier, with what stopped them."""
+        for key in [key for key in self._lanes if key[0] == job_id and tier in {None, key[1]}]:
             del self._lanes[key]
 
-    def _make(self, job: Job, tier: str) -> Lane:
+    def _make(self, job: Job, tier: str, *, learns: bool) -> Lane:
         spec = TaskSpec.from_json(job.spec)
-        models = usable_models(self._catalog, tier, job.pinned_model, self._is_usable)
-        bindings = tuple(self._bind(spec, model) for model in models)
-        return Lane(job, spec, tier, bindings, AnswerParser(spec, self._load_task(spec)))
+        if job.ladder_policy_id is not None:
+            return self._with_ladder(job, spec, tier, job.ladder_policy_id)
+        staff = self._staffing.of(job, tier, learns=learns)
+        bindings = tuple(self._bind(job, spec, model) for model in staff.models)
+        parser = AnswerParser(spec, self._load_task(spec))
+        sampling = Sampling.of(job)
+        if learns and sampling is not None and sampling.judge is not None:
+            sampling = replace(sampling, share=1.0)  # what is not looked at teaches nothing
+        return Lane(job, spec, staff.tier, bindings, parser, sampling=sampling, queue=tier)
 
-    def _bind(self, spec: TaskSpec, model: Model) -> Binding:
+    def _with_ladder(self, job: Job, spec: TaskSpec, queue: str, ladder_id: int) -> Lane:
+        assert self._load_ladder is not None
+        policy = self._load_ladder(ladder_id)
+        rungs = []
+        for step in policy.steps:
+            [model] = usable_models(self._catalog, queue, step.model, self._staffing.is_usable)
+            rungs.append(Rung(self._bind(job, spec, model), tier_of(self._catalog, model.name)))
+        return Lane(
+            job,
+            spec,
+            rungs[0].tier,
+            tuple(rung.binding for rung in rungs),
+            AnswerParser(spec, self._load_task(spec)),
+            sampling=Sampling.of(job),
+            queue=queue,
+            ladder=Ladder(policy, tuple(rungs)),
+        )
+
+    def _bind(self, job: Job, spec: TaskSpec, model: Model) -> Binding:
         info = self._catalog.providers[model.provider]
         return Binding(
             spec=spec,
@@ -178,22 +238,38 @@ class LaneFactory:
             kind=info.kind,
             account=self._account_of(model.provider),
             timeout_s=self._timeout_s,
+            logprobs="logprobs" in model.abilities and _learns_or_climbs(job),
             schema_bytes=schema_bytes_as_sent(info, spec.schema) if "schema" in model.abilities else 0,
         )
 
 
+def _learns_or_climbs(job: Job) -> bool:
+    """Whether log-probabilities are of use: to calibrate a ladder with, or to climb one by."""
+    return job.purpose is Purpose.GOLDEN or job.ladder_policy_id is not None
+
+
 def load_document(item: QueuedItem, images: Sequence[Image]) -> Document:
     """The document of a leased item."""
-    text = zlib.decompress(item.body).decode()
-    return Document(hash=item.document_hash, text=text, images=tuple(images))
+    return Document(hash=item.document_hash, text=text_of(item.body), images=tuple(images))
 
 
 def read_images(store: Store, document_hash: bytes) -> tuple[Image, ...]:
     """The pages or the picture of a document of images."""
-    query = (
-        select(document_images)
-        .where(document_images.c.hash == document_hash)
-        .order_by(document_images.c.page)
-    )
     with store.read() as connection:
-        return tuple(Image(row.mime, row.data, row.width, row.height) for row in connection.execute(query))
+        return images_of(connection, document_hash)
+
+
+def read_parts(store: Store, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, Any]:
+    """The answers for parts of a document that are stored already, by key."""
+    names = [binding.model.name for binding in lane.bindings]
+    with store.read() as connection:
+        ids = find_results(connection, keys, names, lane.job.refresh_key)
+        outputs = read_outputs(connection, list(ids.values()))
+    return {key: orjson.loads(outputs[result_id]) for key, result_id in ids.items()}
+
+
+def read_steps(store: Store, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, StepAnswer]:
+    """The answers that a document bought on the steps of its lane's ladder before, by key."""
+    names = [binding.model.name for binding in lane.bindings]
+    with store.read() as connection:
+        return read_step_answers(connection, keys, names, lane.job.refresh_key)

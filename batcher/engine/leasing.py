@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from batcher.budget.ledger import (
-    Balance,
     Funding,
     Ledger,
     Movement,
@@ -21,11 +20,13 @@ from batcher.budget.ledger import (
 )
 from batcher.domain import JobState
 from batcher.engine.booking import funding_of
+from batcher.engine.fitting import cheapest_of, shortage_of, that_fit
 from batcher.engine.lane import Lane, LaneFactory, NoLaneError
+from batcher.engine.routes import Lesson, Routes
 from batcher.engine.shortages import Shortage, Shortages
 from batcher.engine.worker_names import is_dead, worker_name
 from batcher.errors import ConfigurationError, StoreAwayError
-from batcher.store.database import Store
+from batcher.store.database import RETURN_S, Store
 from batcher.store.jobs import Job, due_jobs, get_job, set_state, wake_pending
 from batcher.store.leases import (
     LostLease,
@@ -33,7 +34,6 @@ from batcher.store.leases import (
     QueuedItem,
     active_workers,
     finish_answered,
-    next_items,
     open_lease,
     pending_tiers,
     smallest_items,
@@ -90,7 +90,8 @@ class Leaser:
         self._worker = worker_name()
         self._jobs: dict[int, Job] = {}
         self._floors: dict[tuple[int, str], _Floor] = {}
-        self._impossible: set[tuple[int, str]] = set()
+        self._impossible: set[tuple[int, str, bool]] = set()
+        self._routes = Routes(lanes)
         self._is_in_doubt = False
         self._newest_id = 0
         self.blocked: dict[int, str] = {}
@@ -142,7 +143,7 @@ class Leaser:
                         self._give_back_unknown(connection)
                     leased = self._lease(connection, limit, job_ids, tiers, thorough=thorough)
             except NoLaneError as missing:
-                self._make_lane(missing.job, missing.tier)
+                self._make_lane(missing)
             except StoreAwayError:
                 self._is_in_doubt = True
                 raise
@@ -160,13 +161,15 @@ class Leaser:
         ]
         _release(connection, self._ledger, take_lost(connection, 0.0, unknown))
 
-    def _make_lane(self, job: Job, tier: str) -> None:
+    def _make_lane(self, missing: NoLaneError) -> None:
+        job = missing.job
         try:
-            self._lanes.lane(job, tier)
+            self._lanes.lane(job, missing.tier, learns=missing.learns)
         except ConfigurationError as error:
-            self.blocked[job.id] = str(error)
-            self.unusable.add(job.id)
-            self._impossible.add((job.id, tier))
+            if not missing.learns:
+                self.blocked[job.id] = str(error)
+                self.unusable.add(job.id)
+            self._impossible.add((job.id, missing.tier, missing.learns))
 
     def _lease(
         self,
@@ -181,6 +184,8 @@ class Leaser:
         found: list[Shortage] = []
         running = workable_job_ids(connection, job_ids)
         self._keep_jobs(running)
+        for moved in self._routes.look(connection, self._jobs):
+            self._forget_floors(moved)
         for job_id in in_turn(connection, running) if job_ids is None else running:
             job = self._job(connection, job_id)
             pending = pending_tiers(connection, job_id)
@@ -198,11 +203,17 @@ class Leaser:
     def _keep_jobs(self, running: Collection[int]) -> None:
         """Forget jobs that do not run any more: one that runs again has all its models back."""
         self.shortages.keep_jobs(running)
+        self._routes.keep_jobs(running)
         for job_id in self._jobs.keys() - set(running):
             del self._jobs[job_id]
             self.blocked.pop(job_id, None)
             self.unusable.discard(job_id)
             self._lanes.forget(job_id)
+
+    def _forget_floors(self, job_id: int) -> None:
+        """Another model does a job's work: what the cheapest item costs is another figure."""
+        for key in [key for key in self._floors if key[0] == job_id]:
+            del self._floors[key]
 
     def _lease_of_tier(
         self, connection: Connection, job: Job, tier: str, now: float, limit: int, *, thorough: bool
@@ -210,7 +221,9 @@ class Leaser:
         if not thorough and (shortage := self._still_short(connection, job, tier)) is not None:
             return shortage
         self.shortages.lanes.pop((job.id, tier), None)
-        while queued := next_items(connection, job.id, tier, now, limit):
+        if (lesson := self._lease_to_learn(connection, job, tier, now, limit)) is not None:
+            return lesson
+        while queued := self._routes.to_work(connection, job, tier, now, limit):
             lane = self._usable_lane(job, tier)
             if lane is None:
                 return None
@@ -219,6 +232,19 @@ class Leaser:
             outcome = self._reserve_and_open(connection, lane, queued, now)
             if outcome is not None:
                 return outcome
+        return None
+
+    def _lease_to_learn(
+        self, connection: Connection, job: Job, tier: str, now: float, limit: int
+    ) -> Chunk | None:
+        """A chunk for a cheaper model of a routed job; None if nothing is to be learned, or caps forbid."""
+        while lesson := self._routes.to_learn(connection, job, tier, now, limit):
+            lane = self._usable_lane(job, tier, learns=True)
+            if lane is None:
+                return None
+            if not self._finish_answered(connection, job, lesson.items):
+                outcome = self._reserve_and_open(connection, lane, lesson.items, now, lesson)
+                return outcome if isinstance(outcome, Chunk) else None
         return None
 
     def _finish_answered(self, connection: Connection, job: Job, queued: Sequence[QueuedItem]) -> bool:
@@ -233,34 +259,44 @@ class Leaser:
         )
         return True
 
-    def _usable_lane(self, job: Job, tier: str) -> Lane | None:
-        if (job.id, tier) in self._impossible:
+    def _usable_lane(self, job: Job, tier: str, *, learns: bool = False) -> Lane | None:
+        if (job.id, tier, learns) in self._impossible:
             return None
-        lane = self._lanes.made(job, tier)
+        lane = self._lanes.made(job, tier, learns=learns)
         if lane.stopped is not None:
-            self.blocked[job.id] = lane.stopped
+            if not learns:
+                self.blocked[job.id] = lane.stopped
             return None
         return lane
 
     def _reserve_and_open(
-        self, connection: Connection, lane: Lane, queued: Sequence[QueuedItem], now: float
+        self,
+        connection: Connection,
+        lane: Lane,
+        queued: Sequence[QueuedItem],
+        now: float,
+        lesson: Lesson | None = None,
     ) -> Chunk | Shortage | None:
         """Lease what fits of these items, else the lane's cheapest; None if that had its answer already."""
         funding = self._funding(connection, lane)
         accounts = accounts_of(funding)
         balances = self._ledger.opened(connection, accounts)
-        chosen = _that_fit(lane, queued, least_room(balances))
-        if not chosen:
-            cheapest = self._cheapest(connection, lane, now) or _cheapest_of(lane, queued)
+        chosen = that_fit(lane, queued, least_room(balances))
+        if not chosen and lesson is None:
+            cheapest = self._cheapest(connection, lane, now) or cheapest_of(lane, queued)
             if self._finish_answered(connection, lane.job, [cheapest]):
                 return None
-            chosen = _that_fit(lane, [cheapest], least_room(balances))
+            chosen = that_fit(lane, [cheapest], least_room(balances))
             if not chosen:
-                return _shortage(lane, balances, lane.first.item_reservation_nusd(cheapest))
+                return shortage_of(lane, balances, lane.first.item_reservation_nusd(cheapest))
+        if not chosen:
+            return None
         amount_nusd = sum(lane.first.item_reservation_nusd(item) for item in chosen)
         if self._ledger.reserve(connection, accounts, amount_nusd) is not None:
-            return _shortage(lane, self._ledger.balances(connection, accounts), amount_nusd)
-        return self._open(connection, lane, chosen, amount_nusd, funding, now)
+            return shortage_of(lane, self._ledger.balances(connection, accounts), amount_nusd)
+        chunk = self._open(connection, lane, chosen, amount_nusd, funding, now)
+        self._routes.leased(lane.job, chunk.lease_id, len(chosen), lesson)
+        return chunk
 
     def _funding(self, connection: Connection, lane: Lane) -> Funding:
         day = self._ledger.today(connection)
@@ -269,14 +305,14 @@ class Leaser:
     def _cheapest(self, connection: Connection, lane: Lane, now: float) -> QueuedItem | None:
         """The pending item of a lane that costs least, and note what it costs."""
         started = time.monotonic()
-        smallest = smallest_items(connection, lane.job.id, lane.tier, now)
+        smallest = smallest_items(connection, lane.job.id, lane.queue, now)
         if not smallest:
             return None
-        cheapest = _cheapest_of(lane, smallest)
+        cheapest = cheapest_of(lane, smallest)
         ended = time.monotonic()
         pause_s = max(_SEARCH_PAUSE_S, _SEARCH_SHARE * (ended - started))
         needed_nusd = lane.first.item_reservation_nusd(cheapest)
-        self._floors[lane.job.id, lane.tier] = _Floor(needed_nusd, ended + pause_s)
+        self._floors[lane.job.id, lane.queue] = _Floor(needed_nusd, ended + pause_s)
         return cheapest
 
     def _still_short(self, connection: Connection, job: Job, tier: str) -> Shortage | None:
@@ -290,7 +326,7 @@ class Leaser:
         balances = self._ledger.opened(connection, accounts_of(self._funding(connection, lane)))
         if all(balance.admits(floor.needed_nusd) for balance in balances):
             return None
-        return _shortage(lane, balances, floor.needed_nusd)
+        return shortage_of(lane, balances, floor.needed_nusd)
 
     def _open(
         self,
@@ -327,7 +363,8 @@ def reclaim_lost(store: Store, ledger: Ledger) -> int:
     """
     with store.read() as connection:
         dead = [lease_id for lease_id, worker in active_workers(connection) if is_dead(worker)]
-        now = store.now(connection)
+        # Nobody could renew while the store was away: those who live come back first.
+        now = store.now(connection) if store.back_for_s() >= RETURN_S else 0.0
     with store.write() as connection:
         ledger.lock(connection)
         lost = take_lost(connection, now, dead)
@@ -360,25 +397,3 @@ def resume_due(store: Store, ledger: Ledger) -> list[int]:
             wake_pending(connection, job_id)
             set_state(connection, job_id, JobState.RUNNING, now, only=[JobState.PAUSED])
     return due
-
-
-def _that_fit(lane: Lane, queued: Sequence[QueuedItem], room_nusd: int | None) -> list[QueuedItem]:
-    """Of these items, in their order, those that fit into the room together."""
-    if room_nusd is None:
-        return list(queued)
-    chosen = []
-    for item in queued:
-        cost_nusd = lane.first.item_reservation_nusd(item)
-        if cost_nusd == 0 or cost_nusd <= room_nusd:
-            chosen.append(item)
-            room_nusd -= cost_nusd
-    return chosen
-
-
-def _shortage(lane: Lane, balances: Sequence[Balance], needed_nusd: int) -> Shortage:
-    blocking = tuple(balance for balance in balances if not balance.admits(needed_nusd))
-    return Shortage(lane.job.id, lane.tier, blocking, needed_nusd)
-
-
-def _cheapest_of(lane: Lane, queued: Sequence[QueuedItem]) -> QueuedItem:
-    return min(queued, key=lane.first.item_reservation_nusd)

@@ -20,6 +20,7 @@ from batcher.limits.clock import Moment
 from batcher.providers.base import NotSentError, ProviderError
 from batcher.store.attempts import SEQUENCE_BITS, Settlement
 from batcher.store.leases import QueuedItem
+from batcher.store.results import StepAnswer
 from batcher.tasks.rendering import text_bytes
 
 _BYTES_PER_TOKEN = 4
@@ -97,6 +98,7 @@ class Services:
     observer: Observer
     is_stopping: Callable[[int], bool]
     find_parts: Callable[[Lane, Sequence[bytes]], Awaitable[dict[bytes, Any]]]
+    find_steps: Callable[[Lane, Sequence[bytes]], Awaitable[dict[bytes, StepAnswer]]]
     read_images: Callable[[QueuedItem], Awaitable[tuple[Image, ...]]]
 
 
@@ -114,8 +116,12 @@ class Sender:
         self._services = services
         self.calls_in_flight = 0
 
-    async def pick(self, *, sees_images: bool) -> Binding | None:
-        """The model for the next call, or None if images must be seen and no working model sees them.
+    async def pick(self, *, sees_images: bool, only: Binding | None = None) -> Binding | None:
+        """The model for the next call, or None if none works that sees images where they must be seen.
+
+        Args:
+            sees_images: whether images must be seen.
+            only: no other one than this.
 
         Raises:
             LaneStoppedError: if none of the lane's models can work any more.
@@ -123,7 +129,7 @@ class Sender:
         self._check_that_it_may_go_on()
         working = [
             binding
-            for binding in self._lane.bindings
+            for binding in (self._lane.bindings if only is None else (only,))
             if binding.key not in self._lane.dead and (not sees_images or "vision" in binding.model.abilities)
         ]
         if not working:
@@ -224,7 +230,7 @@ class Sender:
             lease_id=self._lease.id,
             purpose=call.purpose,
             part=call.ask.part,
-            tier=lane.tier,
+            tier=call.tier,
             model=model.name,
             provider=model.provider,
             reserved_nusd=call.binding.reservation_nusd(size, call.ask.image_count, call.output_tokens),

@@ -5,20 +5,27 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 import orjson
+from sqlalchemy import Connection
 
 from batcher.budget.ledger import Ledger
 from batcher.documents.corpus import Parsed, Rejected, SourceOptions, read_corpus
 from batcher.documents.paths import STDIN
-from batcher.domain import JobState
+from batcher.domain import JobState, Purpose
+from batcher.engine.children import resume_children
 from batcher.engine.ingestion import Intake, ingest
 from batcher.engine.leasing import reclaim_lost
+from batcher.engine.reading import expect_reader, paused_if_unread
+from batcher.engine.worker_names import process_of
 from batcher.errors import UsageError
+from batcher.planning.known import read_known
 from batcher.planning.order import Order, corpus_key
+from batcher.routing.state import MOST_MOVES, Routing
 from batcher.store.database import Store
 from batcher.store.jobs import (
     Job,
@@ -31,6 +38,9 @@ from batcher.store.jobs import (
     wake_pending,
 )
 from batcher.store.leases import active_workers
+from batcher.store.reading import end_reading
+from batcher.store.routing import set_routing
+from batcher.store.steps import resume_stages
 from batcher.store.turns import set_priority
 from batcher.tasks.golden import Golden, load_golden
 
@@ -45,6 +55,8 @@ class Sources:
     Attributes:
         folder: the working folder that relative paths start from.
         golden: the golden file, absolute.
+        known_only: the job's documents are those of the golden file, which is the first of its paths: the
+            others are where they are looked for.
     """
 
     folder: str
@@ -52,6 +64,7 @@ class Sources:
     id_column: str | None = None
     limit: int | None = None
     golden: str | None = None
+    known_only: bool = False
 
     @classmethod
     def of(cls, job: Job) -> Sources:
@@ -106,24 +119,24 @@ def submit(
     key = key or corpus_key(order)
     known = _unfinished(store, key)
     if known is not None:
-        job = _take_up_again(store, ledger, order, known, shared=shared, hold=hold)
+        job = take_up_request(store, ledger, order, known, shared=shared, hold=hold)
         on_take_up(known)
         intake = finish_ingestion(
-            store, job, order.image_tier, max_file_bytes=max_file_bytes, golden=order.golden,
+            store, job, order.first.image_tier, max_file_bytes=max_file_bytes, golden=order.golden,
             on_progress=on_progress,
         )  # fmt: skip
         return Submitted(job, intake, taken_up=True)
-    sources = _sources(order)
+    sources = sources_of(order)
     with contextlib.closing(
         read_corpus(order.request.paths, sources.options(max_file_bytes), stdin)
     ) as corpus:
         entries = _not_empty(corpus, order.request.paths)
-        job = _create(store, ledger, order, key, sources, hold)
+        job = create_requested(store, ledger, order, key, sources, hold)
         intake = ingest(
             store,
             job,
             entries,
-            image_tier=order.image_tier,
+            image_tier=order.first.image_tier,
             golden=order.golden,
             on_progress=on_progress,
         )
@@ -134,8 +147,8 @@ def open_job(store: Store, ledger: Ledger, order: Order, key: bytes) -> Job:
     """A job in state ``ingesting`` whose corpus somebody else reads: the unfinished one, or a new one."""
     known = _unfinished(store, key)
     if known is not None:
-        return _take_up_again(store, ledger, order, known, shared=True)
-    return _create(store, ledger, order, key, _sources(order))
+        return take_up_request(store, ledger, order, known, shared=True)
+    return create_requested(store, ledger, order, key, sources_of(order))
 
 
 def _unfinished(store: Store, key: bytes) -> Job | None:
@@ -143,10 +156,14 @@ def _unfinished(store: Store, key: bytes) -> Job | None:
         return find_unfinished(connection, key)
 
 
-def _take_up_again(
+def take_up_request(
     store: Store, ledger: Ledger, order: Order, known: Job, *, shared: bool, hold: str | None = None
 ) -> Job:
-    """The unfinished job of a request, with what the request asks for anew."""
+    """Set the unfinished job of a request going again, with what the request asks for anew.
+
+    Raises:
+        UsageError: if a live process is running it.
+    """
     held = hold is not None and known.state is JobState.PAUSED
     job = take_up(store, ledger, known.id, JobState.PAUSED if held else JobState.INGESTING, shared=shared)
     request = order.request
@@ -157,7 +174,20 @@ def _take_up_again(
             ledger.set_job_cap(connection, job.id, request.max_cost_nusd)
         if request.priority is not None:
             set_priority(connection, job.id, request.priority)
+        if order.routing is not None:
+            return _routed_anew(connection, job, order.routing)
     return job
+
+
+def _routed_anew(connection: Connection, job: Job, wanted: Routing) -> Job:
+    """A job with the routing that a request asks for now; what was chosen so far stays in its history."""
+    before = Routing.of(job)
+    if before is not None:
+        moved = wanted.moves if wanted.model != before.model else ()
+        wanted = replace(wanted, moves=(*before.moves, *moved)[-MOST_MOVES:])
+    routing = wanted.to_json()
+    set_routing(connection, job.id, routing)
+    return replace(job, routing=routing)
 
 
 def take_up(store: Store, ledger: Ledger, job_id: int, target: JobState, *, shared: bool = False) -> Job:
@@ -183,15 +213,18 @@ def take_up(store: Store, ledger: Ledger, job_id: int, target: JobState, *, shar
         wake_pending(connection, job_id)
         if job.state is not target and not set_state(connection, job_id, target, store.now(connection)):
             raise UsageError(f"Job {job_id} is {job.state} and cannot be set going. Submit it again")
+        if target is JobState.INGESTING:
+            expect_reader(connection, job_id, store.now(connection))
+        elif target is JobState.RUNNING:
+            end_reading(connection, job_id)
+        resume_stages(connection, job_id, target, store.now(connection))
+        resume_children(connection, job_id, store.now(connection), unless=PAUSED_BY_USER)
         return replace(job, state=target, reason=None, resume_at=None)
 
 
 def live_worker(workers: Iterable[tuple[int, str]]) -> str | None:
     """Process and host of the first of these leases' owners, for people; None if there is none."""
-    for _, worker in workers:
-        host, pid, _ = worker.rsplit(":", 2)
-        return f"process {pid} on {host}"
-    return None
+    return next((process_of(worker) for _, worker in workers), None)
 
 
 def finish_ingestion(
@@ -208,14 +241,20 @@ def finish_ingestion(
     Raises:
         UsageError: if its folder or its sources are gone.
     """
-    sources = Sources.of(job)
-    if golden is None and sources.golden is not None:
-        golden = load_golden(sources.golden)
-    with (
-        _in_folder(sources.folder),
-        contextlib.closing(read_corpus(job.paths, sources.options(max_file_bytes))) as corpus,
-    ):
-        return ingest(store, job, corpus, image_tier=image_tier, golden=golden, on_progress=on_progress)
+    with paused_if_unread(store, job.id):
+        sources = Sources.of(job)
+        if golden is None and sources.golden is not None:
+            golden = load_golden(sources.golden)
+        if golden is not None and sources.known_only:
+            known = read_known(golden, job.paths[1:], sources.options(max_file_bytes))
+            return ingest(
+                store, job, known.documents, image_tier=image_tier, golden=known, on_progress=on_progress
+            )
+        with (
+            _in_folder(sources.folder),
+            contextlib.closing(read_corpus(job.paths, sources.options(max_file_bytes))) as corpus,
+        ):
+            return ingest(store, job, corpus, image_tier=image_tier, golden=golden, on_progress=on_progress)
 
 
 def can_be_read_again(job: Job) -> bool:
@@ -223,7 +262,8 @@ def can_be_read_again(job: Job) -> bool:
     return STDIN not in job.paths
 
 
-def _sources(order: Order) -> Sources:
+def sources_of(order: Order) -> Sources:
+    """How a request's paths are read."""
     request = order.request
     return Sources(
         folder=str(Path.cwd()),
@@ -231,6 +271,7 @@ def _sources(order: Order) -> Sources:
         id_column=request.id_column,
         limit=request.limit,
         golden=str(request.golden.resolve()) if request.golden else None,
+        known_only=request.purpose is Purpose.GOLDEN,
     )
 
 
@@ -243,31 +284,55 @@ def _not_empty(
     return chain([first], corpus)
 
 
-def _create(
+def create_requested(
     store: Store, ledger: Ledger, order: Order, key: bytes, sources: Sources, hold: str | None = None
 ) -> Job:
+    """A new job for a request, its corpus still to be read; paused if there is a reason to hold it.
+
+    The jobs of its earlier steps are made with it.
+    """
     request = order.request
-    new = NewJob(
-        corpus_key=key,
-        task=order.spec.name,
+    new = replace(
+        _new_job(order, order.task.name, key),
         paths=request.paths,
         source_options=orjson.dumps(asdict(sources)).decode(),
-        spec=order.spec.to_json(),
-        tier=order.tier,
-        pinned_model=order.pinned_model,
-        ladder=() if order.pinned_model else order.ladder,
-        accepts=order.accepts,
-        refresh=request.refresh,
         max_cost_nusd=request.max_cost_nusd,
+        sampling=None if order.sampling is None else order.sampling.to_json(),
+        routing=None if order.routing is None else order.routing.to_json(),
     )
     with store.write() as connection:
         job = create_job(connection, new, store.now(connection))
+        expect_reader(connection, job.id, store.now(connection))
         ledger.open_job(connection, job.id, request.max_cost_nusd)
+        for step in order.stages:
+            own = blake2b(f"step {job.id} {step.spec.stage}".encode(), digest_size=20).digest()
+            stage = replace(_new_job(step, order.task.name, own), parent_id=job.id)
+            create_job(connection, stage, store.now(connection))
         if request.priority is not None:
             set_priority(connection, job.id, request.priority)
         if hold is not None:
             set_state(connection, job.id, JobState.PAUSED, store.now(connection), reason=hold)
         return job
+
+
+def _new_job(step: Order, task: str, key: bytes) -> NewJob:
+    """One step of a request. All stand under the task's name: its cap is one for all of them."""
+    request = step.request
+    return NewJob(
+        corpus_key=key,
+        task=task,
+        paths=(),
+        source_options="{}",
+        spec=step.spec.to_json(),
+        tier=step.queue,
+        pinned_model=step.pinned_model,
+        ladder=() if step.pinned_model else step.ladder,
+        accepts=step.accepts,
+        refresh=request.refresh,
+        max_cost_nusd=None,
+        purpose=request.purpose,
+        ladder_policy_id=step.ladder_policy_id,
+    )
 
 
 @contextlib.contextmanager

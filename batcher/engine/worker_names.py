@@ -23,3 +23,9 @@ def is_dead(worker: str) -> bool:
         return process.status() == psutil.STATUS_ZOMBIE or f"{process.create_time():.2f}" != started
     except psutil.NoSuchProcess:
         return True
+
+
+def process_of(worker: str) -> str:
+    """Process and host of a worker, for people."""
+    host, pid, _ = worker.rsplit(":", 2)
+    return f"process {pid} on {host}"

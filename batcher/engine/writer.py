@@ -279,7 +279,7 @@ class Writer:
         if group.results:
             insert_results(connection, group.results, now)
         if group.changes:
-            change_items(connection, group.changes)
+            change_items(connection, group.changes, now)
         if group.closings:
             for unused in close_leases(connection, group.closings):
                 movements.add(funding_of(unused), Movement(-unused.reserved_nusd, 0))

@@ -14,6 +14,8 @@ from batcher.money import nusd_to_usd
 from batcher.store.database import Store
 from batcher.store.jobs import Job
 from batcher.store.results import ItemResult, iter_item_results
+from batcher.store.stage_results import iter_document_results
+from batcher.store.stages import steps_of
 
 ENDED: Final = (ItemStatus.DONE, ItemStatus.FAILED, ItemStatus.REJECTED, ItemStatus.CANCELLED)
 
@@ -59,6 +61,15 @@ class ResultLine:
 def open_results(
     store: Store, job: Job, statuses: Sequence[ItemStatus] = ENDED
 ) -> Iterator[Iterator[ResultLine]]:
-    """A job's ended items in order of submission, streamed out of one consistent view."""
+    """A job's ended items in order of submission, streamed out of one consistent view.
+
+    Of a staged job its documents: one that got no further than an earlier step shows what became of it there.
+    """
     with store.read() as connection:
-        yield (ResultLine(job, item) for item in iter_item_results(connection, job.id, statuses))
+        steps = steps_of(connection, job.id)
+        found = (
+            iter_item_results(connection, job.id, statuses)
+            if len(steps) == 1
+            else iter_document_results(connection, steps, statuses)
+        )
+        yield (ResultLine(job, item) for item in found)

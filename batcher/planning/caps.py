@@ -108,13 +108,15 @@ class CapCheck:
         fits_likely: whether the likely cost fits what is left.
         fits_worst: whether the worst does.
         days: calendar days on which the likely cost would be spent, today the first; None if never, because
-            the cap is zero or is the job's own.
+            the cap admits no call or is the job's own.
+        least_nusd: what is reserved for the smallest document, if not even that ever fits; else None.
     """
 
     balance: Balance
     fits_likely: bool
     fits_worst: bool
     days: int | None
+    least_nusd: int | None = None
 
     @property
     def name(self) -> str:
@@ -123,17 +125,34 @@ class CapCheck:
         return "the job's own cap" if scope.startswith(_OF_JOB) else self.balance.account.name
 
 
-def check_caps(balances: Sequence[Balance], likely_nusd: int, worst_nusd: int) -> list[CapCheck]:
-    """Hold a cost against caps."""
+def check_caps(
+    balances: Sequence[Balance], likely_nusd: int, worst_nusd: int, least_nusd: int | None = None
+) -> list[CapCheck]:
+    """Hold a cost against caps.
+
+    Args:
+        balances: the caps, and how full they are.
+        likely_nusd: of all documents.
+        worst_nusd: of all documents.
+        least_nusd: what is reserved for the smallest; None if there is none.
+    """
     checks = []
     for balance in balances:
         room = balance.room_nusd
         if room is None:
             continue
+        if least_nusd is not None and least_nusd > _most_nusd(balance, room):
+            checks.append(CapCheck(balance, False, False, None, least_nusd))
+            continue
         checks.append(
             CapCheck(balance, likely_nusd <= room, worst_nusd <= room, _days(balance, room, likely_nusd))
         )
     return checks
+
+
+def _most_nusd(balance: Balance, room_nusd: int) -> int:
+    """The most that will ever be free: tomorrow a day's whole cap, under a job's own what is left of it."""
+    return room_nusd if balance.account.scope.startswith(_OF_JOB) else balance.cap_nusd or 0
 
 
 def _days(balance: Balance, room_nusd: int, likely_nusd: int) -> int | None:

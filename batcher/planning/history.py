@@ -16,10 +16,10 @@ from batcher.domain import AttemptState, Purpose
 from batcher.errors import TaskError
 from batcher.planning.fit import Fit
 from batcher.planning.requests import expected_input_tokens, fit_of
-from batcher.quality.golden import GOLDEN
-from batcher.statistics.intervals import Interval, wilson
+from batcher.quality.estimates import estimates_by_model
+from batcher.statistics.intervals import Interval
 from batcher.store.attempts import SEQUENCE_BITS
-from batcher.store.tables import attempts, documents, items, jobs, leases, results, samples
+from batcher.store.tables import attempts, documents, items, jobs, leases
 from batcher.tasks.spec import TaskSpec
 
 _MOST_JOBS: Final = 50
@@ -101,7 +101,11 @@ class InputRatio:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredAccuracy:
-    """The share of a model's scored answers that were correct, with its 95 % interval."""
+    """The share of a model's answers that are correct, with its 95 % interval.
+
+    It is an estimate out of ``scored`` answers, ``correct`` of which were: each stands for as many as were as
+    likely to be looked at.
+    """
 
     correct: int
     scored: int
@@ -149,7 +153,7 @@ def _jobs_of(connection: Connection, spec: TaskSpec) -> list[int]:
     """The newest jobs with the task's fingerprint."""
     query = (
         select(jobs.c.id, jobs.c.spec)
-        .where(jobs.c.task == spec.name)
+        .where(jobs.c.task == spec.task, jobs.c.purpose != Purpose.JUDGE.value)
         .order_by(jobs.c.id.desc())
         .limit(_MOST_JOBS)
     )
@@ -349,30 +353,7 @@ def _latencies(calls: Sequence[_Call]) -> dict[str, float]:
 
 
 def _accuracies(connection: Connection, job_ids: Sequence[int]) -> dict[str, MeasuredAccuracy]:
-    """How often each model was right on documents whose answer is known, each document counted once.
-
-    A document that failed counts as wrong for the model that was alone to answer it.
-    """
-    model = func.coalesce(results.c.model, jobs.c.pinned_model)
-    newest = (
-        select(func.max(samples.c.item_id).label("item_id"), model.label("model"))
-        .join_from(samples, items, items.c.id == samples.c.item_id)
-        .join(jobs, jobs.c.id == samples.c.job_id)
-        .outerjoin(results, results.c.id == items.c.result_id)
-        .where(samples.c.job_id.in_(job_ids), *_SCORED, model.is_not(None))
-        .group_by(model, items.c.result_key)
-        .subquery()
-    )
-    query = (
-        select(newest.c.model, func.count(), func.sum(case((samples.c.correct, 1), else_=0)))
-        .join(samples, samples.c.item_id == newest.c.item_id)
-        .where(*_SCORED)
-        .group_by(newest.c.model)
-    )
     return {
-        row[0]: MeasuredAccuracy(int(row[2]), row[1], wilson(int(row[2]), row[1]))
-        for row in connection.execute(query)
+        model: MeasuredAccuracy(found.correct, found.scored, found.interval)
+        for model, found in estimates_by_model(connection, job_ids).items()
     }
-
-
-_SCORED: Final = (samples.c.score.is_not(None), samples.c.judged_by == GOLDEN)

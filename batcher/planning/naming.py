@@ -42,13 +42,22 @@ def start_tier(catalog: Catalog, of_task: str, tier: str | None, model: str | No
         _look_up_tier(catalog, tier or of_task, is_named=tier is not None)
         return tier or of_task
     _look_up_model(catalog, model)
-    holding = [name for name, models in catalog.tiers.items() if model in models]
+    holding = _tiers_with(catalog, model)
     if tier is None:
         return holding[0] if holding else CUSTOM_TIER
     if tier not in holding:
         where = f"it is on {', '.join(holding)}" if holding else "it is on no tier"
         raise UsageError(f"Model {model} is not on tier {tier} ({where}). Leave one of the two out")
     return tier
+
+
+def tier_of(catalog: Catalog, model: str) -> str:
+    """The first tier that a model is on, whose cap its calls stand under; ``custom`` if it is on none."""
+    return next(iter(_tiers_with(catalog, model)), CUSTOM_TIER)
+
+
+def _tiers_with(catalog: Catalog, model: str) -> list[str]:
+    return [name for name, models in catalog.tiers.items() if model in models]
 
 
 def _look_up_tier(catalog: Catalog, name: str, *, is_named: bool) -> None:

@@ -181,7 +181,10 @@ class Planner:
         time = self._time_of(work)
         providers = {rung.fit.model.provider for rung in work}
         checks = check_caps(
-            self.books.covering(tier, providers, order.spec.name), price.likely_nusd, price.worst_nusd
+            self.books.covering(tier, providers, order.spec.task),
+            price.likely_nusd,
+            price.worst_nusd,
+            price.least_nusd,
         )
         return Choice(
             tier=tier,
@@ -202,7 +205,7 @@ class Planner:
 
     def _ladder(self, tier: str) -> tuple[str, ...]:
         """The rungs that items which start on a tier may climb, that one first; none with a pinned model."""
-        ladder = self.order.task.ladder
+        ladder = self.order.whole_ladder
         if self.order.pinned_model is not None or tier not in ladder:
             return (tier,)
         return ladder[ladder.index(tier) :]

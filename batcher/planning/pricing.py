@@ -20,7 +20,9 @@ from batcher.planning.fit import BYTES_PER_TOKEN, Fit
 from batcher.planning.history import read_history
 from batcher.planning.requests import fit_of
 from batcher.planning.sizes import Size
+from batcher.routing.state import Routing
 from batcher.store.jobs import Job
+from batcher.store.steps import HANDED_OVER
 from batcher.store.tables import documents, items
 from batcher.tasks.golden import Golden
 from batcher.tasks.spec import TaskSpec
@@ -42,6 +44,7 @@ class Price:
         first_nusd: what is reserved for the first calls.
         worst_nusd: if every call must be repaired, on every rung of the ladder. Calls whose outcome stays
             unknown come on top; what they can cost is bounded by the caps alone.
+        least_nusd: what is reserved for the first calls of the smallest item; None if none waits.
     """
 
     items: int = 0
@@ -50,8 +53,10 @@ class Price:
     likely_nusd: int = 0
     first_nusd: int = 0
     worst_nusd: int = 0
+    least_nusd: int | None = None
 
     def __add__(self, other: Price) -> Price:
+        known = [least for least in (self.least_nusd, other.least_nusd) if least is not None]
         return Price(
             self.items + other.items,
             self.calls + other.calls,
@@ -59,6 +64,7 @@ class Price:
             self.likely_nusd + other.likely_nusd,
             self.first_nusd + other.first_nusd,
             self.worst_nusd + other.worst_nusd,
+            min(known, default=None),
         )
 
     @property
@@ -69,11 +75,15 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One model on the way up: what all documents would cost on it, and what that figure rests on."""
+    """One model on the way up: what all documents would cost on it, and what that figure rests on.
+
+    ``least_nusd`` is what is reserved for the smallest of them, None if there is none.
+    """
 
     fit: Fit
     evidence: Evidence
     costs: Costs
+    least_nusd: int | None
 
 
 def price_of(rungs: Sequence[Rung]) -> Price:
@@ -92,6 +102,7 @@ def price_of(rungs: Sequence[Rung]) -> Price:
         likely_nusd=round(likely),
         first_nusd=first.first_nusd,
         worst_nusd=sum(rung.costs.worst_nusd for rung in rungs),
+        least_nusd=rungs[0].least_nusd,
     )
 
 
@@ -116,11 +127,11 @@ def price_pending(
     knowledge: Knowledge | None = None
     total = Price()
     for tier in tiers.all():
-        fits = _fits(job, tier, spec, catalog, is_usable)
+        fits = fits_of(job, tier, spec, catalog, is_usable)
         if not fits:
             continue
         knowledge = knowledge or Knowledge(spec, read_history(connection, spec, catalog), golden)
-        sizes = _pending_sizes(connection, job.id, tier)
+        sizes = pending_sizes(connection, job.id, tier)
         total += price_of(rungs_of(fits, sizes, knowledge))
     return total
 
@@ -130,18 +141,31 @@ def rungs_of(fits: Sequence[Fit], sizes: Sequence[Size], knowledge: Knowledge) -
     found = []
     for fit in fits:
         evidence = knowledge.of(fit)
-        found.append(Rung(fit, evidence, estimate(fit, sizes, evidence)))
+        least = (fit.first_calls_nusd(size.text_bytes, size.images) for size in sizes)
+        found.append(Rung(fit, evidence, estimate(fit, sizes, evidence), min(least, default=None)))
     return found
 
 
-def _fits(job: Job, tier: str, spec: TaskSpec, catalog: Catalog, is_usable: Usable) -> list[Fit]:
-    """The models that do a tier's work and that of each rung above; none if the tier has none."""
+def fits_of(job: Job, tier: str, spec: TaskSpec, catalog: Catalog, is_usable: Usable) -> list[Fit]:
+    """The models that do a tier's work and that of each rung above; none if the tier has none.
+
+    Args:
+        job: whose ladder it is.
+        tier: where documents start.
+        spec: the job's task.
+        catalog: the models in force.
+        is_usable: which of them there are keys for.
+    """
     ladder = list(job.ladder)
+    routing = Routing.of(job)
+    pinned = {tier: job.pinned_model}
+    if routing is not None and tier == routing.queue:
+        tier, pinned = routing.tier, {routing.tier: routing.model}
     above = ladder[ladder.index(tier) + 1 :] if tier in ladder and job.pinned_model is None else []
     fits = []
     for rung in (tier, *above):
         try:
-            model = pick_model(catalog, rung, job.pinned_model, is_usable)
+            model = pick_model(catalog, rung, pinned.get(rung), is_usable)
         except ConfigurationError:
             if rung == tier:
                 return []
@@ -150,11 +174,21 @@ def _fits(job: Job, tier: str, spec: TaskSpec, catalog: Catalog, is_usable: Usab
     return fits
 
 
-def _pending_sizes(connection: Connection, job_id: int, tier: str) -> list[Size]:
-    """The sizes of a tier's pending items; those that share their content are one paid call."""
+def pending_sizes(connection: Connection, job_id: int, tier: str, *, answered: bool = False) -> list[Size]:
+    """The sizes of a tier's pending items; those that share their content are one paid call.
+
+    Args:
+        connection: any transaction.
+        job_id: the job.
+        tier: the tier.
+        answered: in place of pending items those that are done and wait for the next step to take them.
+    """
+    is_waiting = items.c.status == ItemStatus.PENDING.value
+    if answered:
+        is_waiting = (items.c.status == ItemStatus.DONE.value) & (items.c.ready_at > HANDED_OVER)
     first = (
         select(func.min(items.c.id).label("id"))
-        .where(items.c.job_id == job_id, items.c.tier == tier, items.c.status == ItemStatus.PENDING.value)
+        .where(items.c.job_id == job_id, items.c.tier == tier, is_waiting)
         .group_by(items.c.result_key)
         .subquery()
     )

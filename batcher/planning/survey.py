@@ -109,8 +109,8 @@ def take_survey(
         stored: what the store knows; None without a store.
         on_progress: told of each batch: documents read, and rejected, so far.
     """
-    with closing(_Seen()) as seen:
-        surveyor = _Surveyor(spec, image_tier, stored, seen)
+    with closing(Seen()) as seen:
+        surveyor = Surveyor(spec, image_tier, stored, seen)
         batch: list[Parsed | Rejected] = []
         size = 0
         for entry in corpus:
@@ -124,19 +124,38 @@ def take_survey(
         return surveyor.survey
 
 
-class _Surveyor:
-    def __init__(self, spec: TaskSpec, image_tier: str | None, stored: Stored | None, seen: _Seen) -> None:
+class Surveyor:
+    """Counts what it is given, a batch at a time.
+
+    Args:
+        spec: the task, or one step of it.
+        image_tier: the first tier on the ladder whose model sees images, or None.
+        stored: what the store knows; None without a store.
+        seen: which keys were there before.
+        on_answered: told of the items of each batch that have an answer.
+    """
+
+    def __init__(
+        self,
+        spec: TaskSpec,
+        image_tier: str | None,
+        stored: Stored | None,
+        seen: Seen,
+        on_answered: Callable[[Sequence[NewItem]], None] = lambda _: None,
+    ) -> None:
         self.survey = Survey()
+        self._on_answered = on_answered
         self._spec = spec
         self._image_tier = image_tier
         self._stored = stored
         self._seen = seen
 
     def take(self, batch: Sequence[Parsed | Rejected]) -> None:
+        """Count a batch."""
         survey = self.survey
         survey.read += len(batch)
         found = [self._admit(entry) for entry in batch]
-        waiting = self._without_ended([new for new in found if new is not None])
+        waiting, done = self._without_ended([new for new in found if new is not None])
         keys = list({new.result_key for new in waiting if new.result_key is not None})
         answered = self._stored.answered(keys) if self._stored and keys else set()
         open_items = [new for new in waiting if new.result_key not in answered]
@@ -146,6 +165,8 @@ class _Surveyor:
         for new, is_first in zip(open_items, first, strict=True):
             if is_first and new.document is not None:
                 self._count(new.document)
+        if done or answered:
+            self._on_answered([*done, *(new for new in waiting if new.result_key in answered)])
 
     def _admit(self, entry: Parsed | Rejected) -> NewItem | None:
         """The item, or None if it is rejected."""
@@ -159,16 +180,17 @@ class _Surveyor:
             self._count(entry.document)
         return None
 
-    def _without_ended(self, found: Sequence[NewItem]) -> list[NewItem]:
-        """What the job that would be taken up does not count as done with."""
+    def _without_ended(self, found: Sequence[NewItem]) -> tuple[list[NewItem], list[NewItem]]:
+        """What the job that would be taken up does not count as done with, and what it has done."""
         if self._stored is None or self._stored.job_id is None:
-            return list(found)
+            return list(found), []
         statuses = self._stored.statuses([new.source for new in found])
         done = {source for source, status in statuses.items() if status is ItemStatus.DONE}
         ended = {source for source, status in statuses.items() if status in _ENDED}
         self.survey.reused += sum(new.source in done for new in found)
         self.survey.ended += sum(new.source in ended for new in found)
-        return [new for new in found if new.source not in done | ended]
+        open_items = [new for new in found if new.source not in done | ended]
+        return open_items, [new for new in found if new.source in done]
 
     def _count(self, document: Document) -> None:
         tokens = estimate_tokens(document.text)
@@ -179,7 +201,7 @@ class _Surveyor:
 _ENDED: Final = frozenset({ItemStatus.FAILED, ItemStatus.CANCELLED, ItemStatus.REJECTED})
 
 
-class _Seen:
+class Seen:
     """Which keys were there before; in a database that spills to disk: a corpus may be of any size."""
 
     def __init__(self) -> None:

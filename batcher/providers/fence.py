@@ -20,6 +20,10 @@ from batcher.providers.base import NotSentError
 _log = logging.getLogger(__name__)
 
 
+class UnsendableError(Exception):
+    """The head of a request cannot be written as HTTP: no byte of it left."""
+
+
 class Departure:
     """One call on its way out.
 
@@ -64,6 +68,15 @@ def leave() -> None:
 
 class _FencedRequest(aiohttp.ClientRequest):
     """aiohttp's request, which writes its head and body in one step, ``write_bytes`` (aiohttp 3.13, 3.14)."""
+
+    async def send(self, conn: Any) -> Any:
+        departure = DEPARTURE.get()
+        try:
+            return await super().send(conn)
+        except (ValueError, TypeError) as error:
+            if departure is not None and departure.left:
+                raise
+            raise UnsendableError(str(error)) from error
 
     async def write_bytes(self, writer: Any, conn: Any, *arguments: Any) -> None:
         try:

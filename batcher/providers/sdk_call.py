@@ -18,7 +18,8 @@ from batcher.domain import FailureClass, Usage
 from batcher.providers.base import ChatRequest, Completion, NotSentError, ProviderError
 from batcher.providers.classification import classify_answer, load_json, rate_headers
 from batcher.providers.fence import DEPARTURE, Departure, install_fence
-from batcher.providers.transport_errors import classify_exception, timed_out
+from batcher.providers.redaction import redact
+from batcher.providers.transport_errors import classify_exception, timed_out, unsendable
 
 CONNECT_TIMEOUT_S: Final = 10.0
 KEEP_ALIVE_S: Final = 4.0
@@ -179,8 +180,11 @@ class SdkProvider:
     ) -> Any:
         """Send within the time, and classify whatever goes wrong."""
         try:
+            request = self._http.build_request(method, url, content=content, headers=self._headers)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing has left
+            raise unsendable(redact(str(error) or type(error).__name__, self._secrets)) from None
+        try:
             async with asyncio.timeout(timeout_s):
-                request = self._http.build_request(method, url, content=content, headers=self._headers)
                 response = await self._http.send(request)
         except NotSentError:
             raise

@@ -8,6 +8,7 @@ import aiohttp
 
 from batcher.domain import FailureClass
 from batcher.providers.base import ProviderError
+from batcher.providers.fence import UnsendableError
 from batcher.providers.redaction import redact
 
 _NEVER_SENT = (
@@ -36,6 +37,8 @@ def classify_exception(
     chain = list(_causes(error))
     told = next((cause for cause in chain if isinstance(cause, aiohttp.ClientError)), chain[-1])
     message = redact(str(told) or type(told).__name__, secrets)
+    if any(isinstance(cause, UnsendableError) for cause in chain):
+        return unsendable(message)
     if any(isinstance(cause, aiohttp.InvalidURL) or "Protocol" in type(cause).__name__ for cause in chain):
         return ProviderError(FailureClass.BAD_REQUEST, f"The base_url is not a web address: {message}")
     if not may_have_left or any(isinstance(cause, _NEVER_SENT) for cause in chain):
@@ -44,6 +47,19 @@ def classify_exception(
         FailureClass.UNKNOWN_OUTCOME,
         f"The connection broke after the request was sent: {message}",
         billed=None,
+    )
+
+
+def unsendable(message: str) -> ProviderError:
+    """The error of a request whose head cannot be written: all others of the account would be like it.
+
+    Args:
+        message: what is wrong with it, without keys.
+    """
+    return ProviderError(
+        FailureClass.ACCOUNT,
+        "No request can be made with this key, address and the variables that the vendor's SDK reads:"
+        f" {message}",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
-from sqlalchemy import Connection, bindparam, case, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 
 from batcher.domain import ItemStatus
 from batcher.statistics.intervals import Interval, wilson
@@ -55,13 +55,31 @@ class Accuracy:
     fields: dict[str, float]
 
 
-def add_samples(connection: Connection, job_id: int, sources: Iterable[str], golden: GoldenAnswers) -> None:
-    """Note the right answers of a job's items, by source."""
+def add_samples(
+    connection: Connection,
+    job_id: int,
+    sources: Iterable[str],
+    golden: GoldenAnswers,
+    *,
+    step_id: int | None = None,
+) -> None:
+    """Note the right answers of a job's items, by source.
+
+    Args:
+        connection: a write transaction.
+        job_id: the job whose answers they are held against.
+        sources: of its items.
+        golden: right answers.
+        step_id: the job that has the items for now: the first step of a staged job. What it answers is not
+            held against them; they go along when it is handed over.
+    """
     expected = {source: answer for source in sources if (answer := golden.lookup(source)) is not None}
     if not expected:
         return
     rows = connection.execute(
-        select(items.c.id, items.c.source).where(items.c.job_id == job_id, items.c.source.in_(expected))
+        select(items.c.id, items.c.source).where(
+            items.c.job_id == (job_id if step_id is None else step_id), items.c.source.in_(expected)
+        )
     )
     values = [
         {
@@ -134,6 +152,7 @@ def _unscored(connection: Connection, job_id: int, page: int, *, only_failed: bo
         .outerjoin(results, results.c.id == items.c.result_id)
         .where(samples.c.job_id == job_id, samples.c.judged_by == GOLDEN, samples.c.score.is_(None))
         .where(items.c.status.in_(ended))
+        .where(or_(items.c.job_id == job_id, items.c.status == ItemStatus.FAILED.value))
         .limit(page)
     )
     return list(connection.execute(query))

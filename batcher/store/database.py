@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -24,6 +26,11 @@ PRIVATE_FILE: Final = 0o600
 """Answers are about documents that other users of the machine may not read."""
 
 TURN_S: Final = 10.0
+
+LONG_AWAY_S: Final = 5.0
+RETURN_S: Final = 15.0
+"""After a store was away for long, those who could not say that they live have so many seconds to do it: they
+try every two seconds (``engine.patience``), and what waits behind that comes first."""
 
 _SQLITE_NOW = text("SELECT (julianday('now') - 2440587.5) * 86400.0")
 _POSTGRESQL_NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8")
@@ -47,6 +54,9 @@ class Store:
         read_only: the database refuses every write.
         home: folders for a SQLite file are made in it or below it, and nowhere else.
         turn_s: how long whoever has the turn (``take_turn``) may stand still, seconds.
+
+    Attributes:
+        trouble: why it could not be used when this process last tried; None if it could.
     """
 
     def __init__(
@@ -63,6 +73,9 @@ class Store:
         self.engine = _make_engine(url, read_only=read_only, home=home)
         self.dialect = self.engine.dialect.name
         self._clock = clock
+        self.trouble: str | None = None
+        self._away_since: float | None = None
+        self._back_at = -math.inf
 
     @property
     def is_sqlite(self) -> bool:
@@ -118,6 +131,13 @@ class Store:
         query = _SQLITE_NOW if self.is_sqlite else _POSTGRESQL_NOW
         return float(connection.execute(query).scalar_one())
 
+    def back_for_s(self) -> float:
+        """Seconds since this process saw the store come back after it was away for long; 0 while it is away.
+
+        Infinity if it never was.
+        """
+        return 0.0 if self._away_since is not None else time.monotonic() - self._back_at
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -127,12 +147,22 @@ class Store:
         """Turn a lost, locked, full or corrupt database into an error that says what to do."""
         try:
             yield
+            self._note_back()
         except DBAPIError as error:
             damaged = type(error.orig) is sqlite3.DatabaseError
             if not (damaged or isinstance(error, OperationalError) or error.connection_invalidated):
                 raise
-            trouble = describe_trouble(str(error.orig), self.engine.url, damaged)
-            raise (DependencyError if damaged else StoreAwayError)(trouble) from error
+            if self._away_since is None:
+                self._away_since = time.monotonic()
+            self.trouble = describe_trouble(str(error.orig), self.engine.url, damaged)
+            raise (DependencyError if damaged else StoreAwayError)(self.trouble) from error
+
+    def _note_back(self) -> None:
+        since, now = self._away_since, time.monotonic()
+        if since is not None:
+            self._away_since = self.trouble = None
+            if now - since >= LONG_AWAY_S:
+                self._back_at = now
 
 
 _LINK: Final = {
@@ -268,7 +298,9 @@ def describe_trouble(reason: str, url: URL, damaged: bool) -> str:
     if damaged or "malformed" in said:
         return (
             f"The store {place} is damaged: {said}. Restore a copy of it, or move the file away "
-            "(its jobs and answers are then unknown to batcher, and what was answered is paid for again)"
+            "(its jobs and answers are then unknown to batcher, and what was answered is paid for again; the caps"
+            " and what today spent are gone too, so set the cap to what is left: batcher budget set --daily "
+            "AMOUNT)"
         )
     advice = next((todo for words, todo in _ADVICE.items() if words in said), _ADVICE_ELSE)
     return f"The store {place} cannot be used: {said}. {advice}"

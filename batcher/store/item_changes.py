@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, or_, select, update
 
 from batcher.domain import ITEM_TRANSITIONS, ItemStatus
+from batcher.store.sampling import Draw, draw_items
 from batcher.store.tables import items, results
 from batcher.store.tallies import Tally, TallyKey, add_to_tallies
 from batcher.store.transitions import sources_of
@@ -23,6 +24,8 @@ class ItemChange:
         status: pending (given back, or climbing to ``tier``), done or failed.
         ready_at: when a pending item may be tried again, Unix seconds.
         model: whose result for ``result_key`` it takes, when done.
+        promotes: the result that first becomes the one for ``result_key``: of a ladder's earlier step.
+        draw: the answer's lot, when done: whether it is drawn for checking; None: it is not.
     """
 
     item_id: int
@@ -37,14 +40,16 @@ class ItemChange:
     model: str | None = None
     error_class: str | None = None
     error: str | None = None
+    draw: Draw | None = None
+    promotes: int | None = None
 
 
-def change_items(connection: Connection, changes: Sequence[ItemChange]) -> None:
+def change_items(connection: Connection, changes: Sequence[ItemChange], now: float) -> None:
     """Move leased items on. Those lost with their lease are done late, if they have no answer yet."""
     finished = [change for change in changes if change.status is ItemStatus.DONE]
     others = [change for change in changes if change.status is not ItemStatus.DONE]
     if finished:
-        _finish(connection, finished)
+        _finish(connection, finished, now)
     if others:
         rows = [_change_row(change) for change in others]
         connection.execute(_CHANGE, rows)
@@ -53,14 +58,22 @@ def change_items(connection: Connection, changes: Sequence[ItemChange]) -> None:
             connection.execute(_CHANGE_TWINS, told)
 
 
-def _finish(connection: Connection, finished: Sequence[ItemChange]) -> None:
+def _finish(connection: Connection, finished: Sequence[ItemChange], now: float) -> None:
     """Give items their answers, those that have none yet."""
     ids = [change.item_id for change in finished]
     unanswered = set(connection.execute(_UNANSWERED, {"b_ids": ids}).scalars())
     first = {change.item_id: change for change in reversed(finished) if change.item_id in unanswered}
+    promoted = [
+        {"b_key": change.result_key, "b_result": change.promotes}
+        for change in finished
+        if change.promotes is not None
+    ]
+    if promoted:
+        connection.execute(_PROMOTE, promoted)
     if first:
         connection.execute(_FINISH, [_answer_row(change) for change in first.values()])
     connection.execute(_FINISH_TWINS, [_answer_row(change) for change in finished])
+    draw_items(connection, list(reversed(first.values())), now)
     answered = Tally(answered=1)
     add_to_tallies(
         connection,
@@ -112,6 +125,21 @@ _RESULT_ID: Final = (
         results.c.refresh_job_id == bindparam("b_refresh"),
     )
     .scalar_subquery()
+)
+
+_THERE: Final = results.alias("there")
+
+_PROMOTE: Final = (
+    update(results)
+    .where(
+        results.c.id == bindparam("b_result"),
+        ~exists().where(
+            _THERE.c.result_key == bindparam("b_key"),
+            _THERE.c.model == results.c.model,
+            _THERE.c.refresh_job_id == results.c.refresh_job_id,
+        ),
+    )
+    .values(result_key=bindparam("b_key"))
 )
 
 _LEASED: Final = (

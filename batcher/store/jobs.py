@@ -14,7 +14,6 @@ from sqlalchemy import (
     Select,
     and_,
     case,
-    exists,
     func,
     insert,
     not_,
@@ -25,6 +24,7 @@ from sqlalchemy import (
 
 from batcher.domain import ITEM_TRANSITIONS, JOB_TRANSITIONS, ItemStatus, JobState, Purpose
 from batcher.errors import UsageError
+from batcher.store.steps import end_stages, has_open_items, is_stage, step_ids, take_stages_along, tell_stages
 from batcher.store.tables import documents, items, jobs
 from batcher.store.transitions import sources_of
 
@@ -57,6 +57,7 @@ class NewJob:
     parent_id: int | None = None
     sampling: str | None = None
     routing: str | None = None
+    ladder_policy_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Job:
     parent_id: int | None = None
     sampling: str | None = None
     routing: str | None = None
+    ladder_policy_id: int | None = None
 
     @property
     def payer_id(self) -> int:
@@ -96,6 +98,16 @@ class Job:
     def refresh_key(self) -> int:
         """What tells this job's results apart: its own id under ``--refresh``, else 0."""
         return self.id if self.refresh else 0
+
+    @property
+    def is_stage(self) -> bool:
+        """Whether it is an earlier step of the job ``parent_id``."""
+        return self.parent_id is not None and self.purpose is not Purpose.JUDGE
+
+    @property
+    def step(self) -> str:
+        """What its spend stands under: the task's name, with that of the stage if it is one."""
+        return str(json.loads(self.spec)["name"]) if self.is_stage else self.task
 
 
 def create_job(connection: Connection, new: NewJob, now: float) -> Job:
@@ -117,6 +129,7 @@ def create_job(connection: Connection, new: NewJob, now: float) -> Job:
         "parent_id": new.parent_id,
         "sampling": new.sampling,
         "routing": new.routing,
+        "ladder_policy_id": new.ladder_policy_id,
         "created_at": now,
     }
     job_id = connection.execute(insert(jobs).values(values).returning(jobs.c.id)).scalar_one()
@@ -141,7 +154,7 @@ def newest_job_id(connection: Connection) -> int:
     Raises:
         UsageError: if there is no job yet.
     """
-    submitted = case((jobs.c.purpose == Purpose.ANSWER.value, jobs.c.id))
+    submitted = case((and_(jobs.c.purpose == Purpose.ANSWER.value, not_(is_stage())), jobs.c.id))
     row = connection.execute(select(func.max(submitted), func.max(jobs.c.id))).one()
     newest = row[0] or row[1]
     if newest is None:
@@ -198,13 +211,15 @@ def has_task(connection: Connection, task: str) -> bool:
 
 
 def due_jobs(connection: Connection, now: float) -> list[int]:
-    """Ids of the jobs that a budget cap paused until a time that has come, oldest first."""
+    """Ids of the jobs that a budget cap paused until a time that has come; a step goes on with its job."""
+    paused = select(jobs.c.id).where(jobs.c.state == JobState.PAUSED.value)
     query = (
         select(jobs.c.id)
         .where(
             jobs.c.state == JobState.PAUSED.value,
             jobs.c.reason.startswith(BUDGET_REASON),
             jobs.c.resume_at <= now,
+            not_(and_(is_stage(), jobs.c.parent_id.in_(paused))),
         )
         .order_by(jobs.c.id)
     )
@@ -221,7 +236,7 @@ def set_state(
     resume_at: float | None = None,
     only: Iterable[JobState] | None = None,
 ) -> bool:
-    """Change a job's state if its present one allows it.
+    """Change a job's state if its present one allows it; its earlier steps follow.
 
     Args:
         connection: a write transaction.
@@ -248,6 +263,8 @@ def set_state(
     changed = connection.execute(
         update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(allowed)).values(values)
     )
+    if changed.rowcount:
+        take_stages_along(connection, job_id, target, values, now)
     return changed.rowcount == 1
 
 
@@ -258,6 +275,8 @@ def set_pause_reason(connection: Connection, job_id: int, reason: str) -> bool:
         .where(jobs.c.id == job_id, jobs.c.state == JobState.PAUSED.value)
         .values(reason=reason, resume_at=None)
     )
+    if changed.rowcount:
+        tell_stages(connection, job_id, reason=reason, resume_at=None)
     return changed.rowcount == 1
 
 
@@ -272,23 +291,23 @@ def set_estimate(connection: Connection, job_id: int, estimate: str) -> None:
 
 
 def finish_if_complete(connection: Connection, job_id: int, now: float) -> bool:
-    """Mark a running job done when none of its items is pending or leased."""
-    open_items = exists().where(
-        items.c.job_id == job_id, items.c.status.in_([ItemStatus.PENDING.value, ItemStatus.LEASED.value])
-    )
+    """Mark a running job done when no item of any of its steps is open. A step is ended by its job."""
+    if not end_stages(connection, job_id, now):
+        return False
+    is_running = and_(jobs.c.id == job_id, jobs.c.state == JobState.RUNNING.value, not_(is_stage()))
     done = connection.execute(
         update(jobs)
-        .where(and_(jobs.c.id == job_id, jobs.c.state == JobState.RUNNING.value, not_(open_items)))
+        .where(is_running, not_(has_open_items(job_id)))
         .values(state=JobState.DONE.value, finished_at=now, reason=None, resume_at=None, waiting_reason=None)
     )
     return done.rowcount == 1
 
 
 def cancel_pending(connection: Connection, job_id: int) -> int:
-    """Cancel a job's items that no worker holds; returns how many."""
+    """Cancel a job's items that no worker holds, those of earlier steps too; returns how many."""
     changed = connection.execute(
         update(items)
-        .where(items.c.job_id == job_id, items.c.status == ItemStatus.PENDING.value)
+        .where(items.c.job_id.in_(step_ids(connection, job_id)), items.c.status == ItemStatus.PENDING.value)
         .values(status=_checked(ItemStatus.PENDING, ItemStatus.CANCELLED))
     )
     return changed.rowcount
@@ -337,10 +356,11 @@ def retry_failed(
 
 
 def wake_pending(connection: Connection, job_id: int) -> int:
-    """Let a job's items that were put off be tried at once; returns how many."""
+    """Let a job's items that were put off be tried at once, those of earlier steps too; returns how many."""
+    ids = step_ids(connection, job_id)
     changed = connection.execute(
         update(items)
-        .where(items.c.job_id == job_id, items.c.status == ItemStatus.PENDING.value, items.c.ready_at > 0)
+        .where(items.c.job_id.in_(ids), items.c.status == ItemStatus.PENDING.value, items.c.ready_at > 0)
         .values(ready_at=0.0)
     )
     return changed.rowcount
@@ -376,4 +396,5 @@ def _job(row: Row[Any]) -> Job:
         parent_id=row.parent_id,
         sampling=row.sampling,
         routing=row.routing,
+        ladder_policy_id=row.ladder_policy_id,
     )

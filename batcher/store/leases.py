@@ -6,7 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, exists, func, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from batcher.domain import (
     ATTEMPT_TRANSITIONS,
@@ -101,7 +113,14 @@ def pending_tiers(connection: Connection, job_id: int) -> list[str]:
     return tiers
 
 
-def next_items(connection: Connection, job_id: int, tier: str, now: float, limit: int) -> list[QueuedItem]:
+def next_items(
+    connection: Connection,
+    job_id: int,
+    tier: str,
+    now: float,
+    limit: int,
+    only: Select[Any] | None = None,
+) -> list[QueuedItem]:
     """The next pending items of a job on a tier, locked against other workers.
 
     Args:
@@ -110,12 +129,18 @@ def next_items(connection: Connection, job_id: int, tier: str, now: float, limit
         tier: the tier.
         now: Unix seconds; items that back off until later are left out.
         limit: how many at most.
+        only: what ``queue_where`` made, for some of them.
     """
     wanted = {"b_job": job_id, "b_tier": tier, "b_now": now, "b_limit": limit}
     unique: dict[tuple[bytes, int], QueuedItem] = {}
-    for row in connection.execute(_NEXT_ITEMS, wanted):
+    for row in connection.execute(_NEXT_ITEMS if only is None else only, wanted):
         unique.setdefault((row.result_key, row.accepts_key), _queued(row))
     return list(unique.values())
+
+
+def queue_where(condition: ColumnElement[bool]) -> Select[Any]:
+    """What ``next_items`` reads, for those items that meet a condition; it may use ``b_job``."""
+    return _QUEUED.where(condition).order_by(items.c.ready_at, items.c.id).limit(bindparam("b_limit"))
 
 
 def smallest_items(connection: Connection, job_id: int, tier: str, now: float) -> list[QueuedItem]:
@@ -171,19 +196,23 @@ def renew(connection: Connection, lease_ids: Sequence[int], expires_at: float) -
 
 
 def active_workers(connection: Connection, job_id: int | None = None) -> list[tuple[int, str]]:
-    """Id and worker of every active lease, or of those of one job."""
+    """Id and worker of every active lease, or of those of one job and the jobs under it."""
     query = select(leases.c.id, leases.c.worker).where(leases.c.state == LeaseState.ACTIVE.value)
     if job_id is not None:
-        query = query.where(leases.c.job_id == job_id)
+        query = query.where(leases.c.job_id.in_(_family(job_id)))
     return [(row.id, row.worker) for row in connection.execute(query)]
 
 
 def has_active(connection: Connection, job_id: int | None = None) -> bool:
-    """Whether any worker holds a chunk, of one job or at all."""
+    """Whether any worker holds a chunk, of one job and the jobs under it or at all."""
     query = select(leases.c.id).where(leases.c.state == LeaseState.ACTIVE.value).limit(1)
     if job_id is not None:
-        query = query.where(leases.c.job_id == job_id)
+        query = query.where(leases.c.job_id.in_(_family(job_id)))
     return connection.execute(query).scalar_one_or_none() is not None
+
+
+def _family(job_id: int) -> Select[tuple[int]]:
+    return select(jobs.c.id).where(or_(jobs.c.id == job_id, jobs.c.parent_id == job_id))
 
 
 def take_lost(connection: Connection, now: float, lost_ids: Sequence[int] = ()) -> list[LostLease]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, func, literal_column, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, literal_column, select
 
 from batcher.domain import ItemStatus
 from batcher.store.tables import attempts, items, results
@@ -48,6 +48,36 @@ def find_results(
     return {row.result_key: row.id for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class StepAnswer:
+    """An answer that was bought on a step of a learned ladder and did not stand by itself.
+
+    Attributes:
+        result_id: of the stored answer.
+        model: who gave it.
+        output: JSON text.
+        logprob: its log-probability, where the API told it.
+    """
+
+    result_id: int
+    model: str
+    output: str
+    logprob: float | None
+
+
+def read_step_answers(
+    connection: Connection, keys: Sequence[bytes], models: Sequence[str], refresh_key: int
+) -> dict[bytes, StepAnswer]:
+    """The answers that are there for these keys, with what a ladder decides by."""
+    ids = find_results(connection, keys, models, refresh_key)
+    rows = connection.execute(
+        select(results.c.result_key, results.c.id, results.c.model, results.c.output, attempts.c.logprob)
+        .outerjoin(attempts, attempts.c.id == results.c.id)
+        .where(results.c.id.in_(list(ids.values())))
+    )
+    return {row.result_key: StepAnswer(row.id, row.model, row.output, row.logprob) for row in rows}
+
+
 def read_outputs(connection: Connection, result_ids: Sequence[int]) -> dict[int, str]:
     """The JSON text of these results."""
     rows = connection.execute(select(results.c.id, results.c.output).where(results.c.id.in_(result_ids)))
@@ -74,9 +104,8 @@ def iter_item_results(
     last = 0
     while True:
         query = (
-            select(items, results.c.model, results.c.output, results.c.tier.label("result_tier"))
-            .outerjoin(results, items.c.result_id == results.c.id)
-            .where(items.c.job_id == job_id, items.c.id > last)
+            _item_query(job_id)
+            .where(items.c.id > last)
             .where(items.c.status.in_([status.value for status in statuses]))
             .order_by(items.c.id)
             .limit(page)
@@ -87,6 +116,21 @@ def iter_item_results(
         if len(rows) < page:
             return
         last = rows[-1].id
+
+
+def read_item_results(connection: Connection, job_id: int, sources: Sequence[str]) -> dict[str, ItemResult]:
+    """Those of a job's items that have these sources, whatever became of them."""
+    rows = connection.execute(_item_query(job_id).where(items.c.source.in_(sources))).all()
+    paid = _paid(connection, [row.id for row in rows])
+    return {row.source: _item_result(row, *paid.get(row.id, (0, 0))) for row in rows}
+
+
+def _item_query(job_id: int) -> Select[Any]:
+    return (
+        select(items, results.c.model, results.c.output, results.c.tier.label("result_tier"))
+        .outerjoin(results, items.c.result_id == results.c.id)
+        .where(items.c.job_id == job_id)
+    )
 
 
 def _paid(connection: Connection, item_ids: Sequence[int]) -> dict[int, tuple[int, int]]:

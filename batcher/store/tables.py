@@ -54,6 +54,9 @@ jobs = Table(
     Column("parent_id", Id),
     Column("sampling", Text),
     Column("routing", Text),
+    Column("ladder_policy_id", Id),
+    Column("reader", Text),
+    Column("reading_until", Float),
     Column("waiting_reason", Text),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
@@ -69,7 +72,8 @@ jobs = Table(
     sqlite_autoincrement=True,
 )
 """``purpose`` is what its calls are paid for: ``answer``, or ``golden`` or ``judge``. A job with a
-``parent_id`` checks samples of that job, whose cap pays for it."""
+``parent_id`` checks samples of that job, whose cap pays for it. ``reader`` is the process that reads the
+corpus, or the last that did; NULL once all of it is in. Until ``reading_until`` it need not say so again."""
 
 documents = Table(
     "documents",

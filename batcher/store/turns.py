@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, or_, select, update
 
 from batcher.domain import ItemStatus, JobState, LeaseState
 from batcher.store.leases import pending_tiers
+from batcher.store.steps import step_ids
 from batcher.store.tables import items, jobs, leases
 
 _LATEST_LEASES: Final = 16
@@ -84,8 +85,9 @@ def _is_ready(connection: Connection, job_id: int, tier: str, now: float) -> boo
 
 
 def set_priority(connection: Connection, job_id: int, priority: int) -> None:
-    """Give a job a priority: its share of a tier is 1 and that."""
-    connection.execute(update(jobs).where(jobs.c.id == job_id).values(priority=priority))
+    """Give a job and its earlier steps a priority: the share of each of a tier is 1 and that."""
+    ids = step_ids(connection, job_id)
+    connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(priority=priority))
 
 
 def _share(priority: int) -> float:

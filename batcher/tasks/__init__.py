@@ -11,5 +11,6 @@ from batcher.tasks import scorers
 from batcher.tasks.definition import Task
 from batcher.tasks.loading import load_model, load_schema
 from batcher.tasks.scorers import Score, Scorer
+from batcher.tasks.stages import Stage
 
-__all__ = ["Score", "Scorer", "Task", "TaskError", "load_model", "load_schema", "scorers"]
+__all__ = ["Score", "Scorer", "Stage", "Task", "TaskError", "load_model", "load_schema", "scorers"]

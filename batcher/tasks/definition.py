@@ -14,8 +14,9 @@ from batcher.errors import TaskError
 from batcher.tasks.loading import user_code
 from batcher.tasks.params import read_params
 from batcher.tasks.schema import check_schema, inline, model_schema
-from batcher.tasks.scorers import Score, Scorer, as_scorer
+from batcher.tasks.scorers import Judged, Score, Scorer, as_scorer
 from batcher.tasks.spec import TaskSpec, canonical_params
+from batcher.tasks.stages import Stage, Step, stage_faults, step_faults
 
 Output = type[BaseModel] | dict[str, Any]
 
@@ -52,6 +53,13 @@ class Task:
         long_documents: ``merge`` (split, answer the parts, merge the answers) or ``reject``.
         merge_prompt: instructions of the merging call; a text of batcher's own if left out.
         temperature: None leaves the vendor's default.
+        rubric: what makes an answer right or wrong, for whoever judges it: a ``Path`` or the text itself, in
+            Jinja like the prompt. No part of a result's identity.
+        judge: the tier or model that judges samples of the answers, or "none"; None: what the settings say.
+        sample: the share of the answers that is drawn for checking; None: what the settings say.
+        route: whether the cheapest model whose measured accuracy clears the floor does the work: jobs are
+            then routed as with ``submit --floor``.
+        before: the steps before this one, in order: what the last of them hands over is this one's document.
         example: parameters, as on the command line, under which ``golden.jsonl`` holds.
         home: folder of task.py; filled in by ``load_task``.
         ref: what ``load_task`` found it by; filled in by ``load_task``.
@@ -76,6 +84,11 @@ class Task:
     long_documents: Literal["merge", "reject"] = "reject"
     merge_prompt: Path | str | None = field(default=None, repr=False)
     temperature: float | None = 0.0
+    rubric: Path | str | None = field(default=None, repr=False)
+    judge: str | None = None
+    sample: float | None = None
+    route: bool = False
+    before: tuple[Stage, ...] = ()
     example: Mapping[str, str] = field(default_factory=dict)
     home: Path | None = field(default=None, repr=False)
     ref: str = ""
@@ -84,6 +97,7 @@ class Task:
         if not self.ladder:
             object.__setattr__(self, "ladder", (self.tier,))
         object.__setattr__(self, "ladder", tuple(self.ladder))
+        object.__setattr__(self, "before", tuple(self.before))
         for wrong in self._faults():
             raise TaskError(f"Task {self.name!r}: {wrong}.")
         object.__setattr__(self, "scorer", as_scorer(self.scorer))
@@ -93,16 +107,11 @@ class Task:
             f"its name must fit {_NAME.pattern}": not _NAME.fullmatch(str(self.name)),
             f"floor {self.floor} is not between 0 and 1": not 0 <= self.floor <= 1,
             f"correct_at {self.correct_at} is not between 0 and 1": not 0 <= self.correct_at <= 1,
-            f"max_output_tokens {self.max_output_tokens} is not positive": self.max_output_tokens <= 0,
-            f"typical_output_tokens {self.typical_output_tokens} is not from 1 to max_output_tokens": not (
-                self.typical_output_tokens is None or 0 < self.typical_output_tokens <= self.max_output_tokens
-            ),
-            f"its ladder {self.ladder} does not hold its tier {self.tier!r}": self.tier not in self.ladder,
-            f"its ladder {self.ladder} names a tier twice": len(set(self.ladder)) < len(self.ladder),
-            'long_documents must be "merge" or "reject"': self.long_documents not in ("merge", "reject"),
-            "output must be a pydantic model or a function that returns one": not callable(self.output),
+            f"sample {self.sample} is not between 0 and 1": self.sample is not None
+            and not 0 <= self.sample <= 1,
         }
-        return [fault for fault, present in faults.items() if present]
+        own = [fault for fault, present in faults.items() if present]
+        return [*own, *step_faults(self), *stage_faults(self.before)]
 
     def spec(
         self,
@@ -112,7 +121,7 @@ class Task:
         floor: float | None = None,
         max_output_tokens: int | None = None,
     ) -> TaskSpec:
-        """The task with its parameters filled in, as a job stores it.
+        """The task, or its last step, with its parameters filled in, as a job stores it.
 
         Args:
             params: K=V strings of the command line; lists as ``a,b,c``, ``@file`` or JSON.
@@ -129,8 +138,7 @@ class Task:
         schema = self._schema(self._output(values))
         check_schema(schema)
         names = values.model_dump() if values else {}
-        start = tier or self.tier
-        ladder = self.ladder[self.ladder.index(start) :] if start in self.ladder else (start,)
+        start, ladder = _start(self, tier)
         merging = "" if self.long_documents == "reject" else self.merge_prompt or MERGE_PROMPT
         return TaskSpec(
             name=self.name,
@@ -150,7 +158,68 @@ class Task:
             long_documents=self.long_documents,
             ref=self.ref or self.name,
             typical_output_tokens=self.typical_output_tokens,
+            rubric=render_prompt(self.rubric, names, self.home) if self.rubric else "",
+            judged=self.is_judged,
         )
+
+    def stage_specs(
+        self, params: Mapping[str, str] | None = None, *, start: Callable[[str], str] = str
+    ) -> tuple[TaskSpec, ...]:
+        """The steps before the last with their parameters filled in, in order.
+
+        Args:
+            params: as :meth:`spec` takes them.
+            start: where a step starts, by the tier that the task states for it.
+
+        Raises:
+            TaskError: naming the parameters that are wrong or missing, or the mistake in the task's files.
+        """
+        if not self.before:
+            return ()
+        values = read_params(self.name, self.params, params or {})
+        return tuple(self._stage_spec(stage, values, start(stage.tier)) for stage in self.before)
+
+    def _stage_spec(self, stage: Stage, values: BaseModel | None, tier: str) -> TaskSpec:
+        from batcher.tasks.prompts import render_prompt
+
+        schema = self._schema(self._made(stage.output, f"stage {stage.name!r} of task", values))
+        check_schema(schema)
+        names = values.model_dump() if values else {}
+        start, ladder = _start(stage, tier)
+        merging = "" if stage.long_documents == "reject" else stage.merge_prompt or MERGE_PROMPT
+        given = canonical_params(values.model_dump(mode="json", by_alias=True)) if values else {}
+        return TaskSpec(
+            name=f"{self.name}.{stage.name}",
+            version=self.version if stage.version is None else stage.version,
+            instructions=render_prompt(stage.prompt, names, self.home),
+            merge_instructions=render_prompt(merging, names, self.home) if merging else "",
+            schema=schema,
+            schema_name=f"{self.name[:31]}-{stage.name}",
+            # A parameter changes this step through its prompt and schema; one that only later steps read is
+            # no reason to do it again.
+            locators={**given, **_locators(values)},
+            max_output_tokens=stage.max_output_tokens,
+            temperature=stage.temperature,
+            tier=start,
+            ladder=ladder,
+            floor=self.floor,
+            correct_at=self.correct_at,
+            long_documents=stage.long_documents,
+            ref=self.ref or self.name,
+            typical_output_tokens=stage.typical_output_tokens,
+            stage=stage.name,
+            hands_over=stage.hands_over,
+        )
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether a judge, and no function, holds its answers against the known ones."""
+        return isinstance(self.scorer, Judged)
+
+    @property
+    def usual_judge(self) -> str | None:
+        """The judge that the author asks for: the task's, or its scorer's; None: the settings decide."""
+        return self.judge or (self.scorer.by if isinstance(self.scorer, Judged) else None)
 
     def score(self, expected: Any, output: Any) -> Score:
         """How right an answer is.
@@ -169,26 +238,42 @@ class Task:
         """
         try:
             values = self.params.model_validate({**spec.params, **spec.locators}) if self.params else None
-            output = self._output(values)
+            output = self._output_of(spec.stage, values)
             same = isinstance(output, type) and self._schema(output) == spec.schema
         except (TaskError, ValueError):
             return None
         return output if same and isinstance(output, type) else None
 
     def _output(self, values: BaseModel | None) -> Output:
-        if isinstance(self.output, type) and issubclass(self.output, BaseModel):
-            return self.output
-        function = cast("Callable[[Any], Output]", self.output)
-        with user_code(f"The output of task {self.name!r}", self.home):
-            output = function(values)
-        if isinstance(output, dict) or (isinstance(output, type) and issubclass(output, BaseModel)):
+        return self._made(self.output, "task", values)
+
+    def _output_of(self, stage_name: str, values: BaseModel | None) -> Output | None:
+        """The output of a step by its name, "" for the last; None if there is no such step any more."""
+        if not stage_name:
+            return self._output(values)
+        stage = next((stage for stage in self.before if stage.name == stage_name), None)
+        return None if stage is None else self._made(stage.output, f"stage {stage_name!r} of task", values)
+
+    def _made(self, output: Any, whose: str, values: BaseModel | None) -> Output:
+        if isinstance(output, type) and issubclass(output, BaseModel):
             return output
+        function = cast("Callable[[Any], Output]", output)
+        with user_code(f"The output of {whose} {self.name!r}", self.home):
+            made = function(values)
+        if isinstance(made, dict) or (isinstance(made, type) and issubclass(made, BaseModel)):
+            return made
         raise TaskError(
-            f"The output of task {self.name!r} is {output!r}, not a pydantic model or a JSON Schema."
+            f"The output of {whose} {self.name!r} is {made!r}, not a pydantic model or a JSON Schema."
         )
 
     def _schema(self, output: Output) -> dict[str, Any]:
         return canonical_params(inline(output) if isinstance(output, dict) else model_schema(output))
+
+
+def _start(step: Step, tier: str | None) -> tuple[str, tuple[str, ...]]:
+    """Where a step starts, and the ladder from there: it ends there if that is not on it."""
+    start = tier or step.tier
+    return start, step.ladder[step.ladder.index(start) :] if start in step.ladder else (start,)
 
 
 def _locators(values: BaseModel | None) -> dict[str, Any]:

@@ -80,13 +80,21 @@ class Golden:
         by the end of its path ("docs/loan-01.txt"), then by its file name alone, which counts only where all
         golden rows lie in one folder: elsewhere equal names in different folders are different documents.
         """
-        rows = self._by_location.get(source) or self._rows_of_table(source) or self._rows_of_file(source)
+        rows = self._matching(source)
         self._found.update(row.line for row in rows)
         return rows[0].expected if rows else None
+
+    def match(self, source: str) -> GoldenRow | None:
+        """The row that :meth:`lookup` takes the answer from, or None."""
+        rows = self._matching(source)
+        return rows[0] if rows else None
 
     def unmatched(self) -> list[GoldenRow]:
         """The rows that no source has found since this file was read."""
         return [row for row in self.rows if row.line not in self._found]
+
+    def _matching(self, source: str) -> list[GoldenRow]:
+        return self._by_location.get(source) or self._rows_of_table(source) or self._rows_of_file(source)
 
     def _rows_of_table(self, source: str) -> list[GoldenRow]:
         path, hash_sign, row_id = source.rpartition("#")

@@ -35,12 +35,45 @@ class Score:
 Scorer = Callable[[Any, Any], Score]
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A scorer that is no function: a model holds the answer against the known one, in a job of its own.
+
+    Attributes:
+        by: the tier or model that judges.
+    """
+
+    by: str
+
+    def __call__(self, _expected: Any, _output: Any) -> Score:
+        """There is no score without a call.
+
+        Raises:
+            TaskError: always.
+        """
+        raise TaskError("This task's answers are scored by a judge: run them as a job with --judge.")
+
+
+def judged(by: str = "premium") -> Judged:
+    """A scorer for answers in prose: whether they say what the known answer says, as a model judges it.
+
+    It scores whole answers, so it cannot stand for one field among others. Its calls cost, stand under the
+    caps, and are made only where a job has known answers or samples to judge.
+
+    Args:
+        by: the tier or model that judges where neither ``--judge`` nor the task's ``judge`` names one.
+    """
+    return Judged(by)
+
+
 def as_scorer(scorer: Scorer | Mapping[str, Any] | Callable[[Any, Any], Any]) -> Scorer:
     """A scorer out of whatever a task author wrote: a scorer, a mapping of field to scorer, or a function.
 
     Raises:
         TaskError: if it is none of these; and, when called, if a function returns no number from 0 to 1.
     """
+    if isinstance(scorer, Judged):
+        return scorer
     if isinstance(scorer, Mapping):
         return fields(scorer)
     if not callable(scorer):
@@ -117,6 +150,8 @@ def fields(by_field: Mapping[str, Any]) -> Scorer:
         by_field: for each field its scorer, or a mapping again for an object within.
     """
     scorers = {name: as_scorer(scorer) for name, scorer in by_field.items()}
+    if any(isinstance(scorer, Judged) for scorer in scorers.values()):
+        raise TaskError("judged() scores whole answers: it cannot stand for one field among others.")
 
     def mean(expected: Any, output: Any) -> Score:
         if not isinstance(expected, dict):

@@ -38,6 +38,12 @@ class TaskSpec:
         ref: what ``load_task`` finds the task's code by.
         typical_output_tokens: how long a usual answer is, for plans; None if the author does not say. Not
             part of the fingerprint.
+        rubric: what a judge goes by, beside the instructions; "" if the author says nothing. Not part of the
+            fingerprint.
+        stage: which step of the task it is, if not the last.
+        hands_over: what the next step reads: ``answer`` or ``answer_and_document``; "" for the last step. Not
+            part of the fingerprint: it changes the next step's document.
+        judged: whether known answers are no yardstick for a scorer, but for a judge. Not part of it either.
     """
 
     name: str
@@ -57,6 +63,15 @@ class TaskSpec:
     long_documents: Literal["merge", "reject"] = "reject"
     ref: str = ""
     typical_output_tokens: int | None = None
+    rubric: str = field(default="", repr=False)
+    judged: bool = False
+    stage: str = ""
+    hands_over: Literal["", "answer", "answer_and_document"] = ""
+
+    @property
+    def task(self) -> str:
+        """The task's name, without that of the step."""
+        return self.name.partition(".")[0]
 
     @cached_property
     def fingerprint(self) -> bytes:

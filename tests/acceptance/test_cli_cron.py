@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.alert_channels import Webhook
 from tests.support.vendor_server import VendorServer
 
 from .conftest import KEY, Cli, Outcome
@@ -50,9 +51,9 @@ def many_rows(cli: Cli, rows: int = 30_000) -> tuple[str, ...]:
     return ("submit", "many.jsonl", "--task", "./cards", "--max-cost", "0", "--yes")
 
 
-def block(mark: str) -> str:
+def block(mark: str, page: Path = MANUAL) -> str:
     """The fenced block below a mark in the manual."""
-    found = re.search(rf"<!-- {mark} -->\n```\w+\n(.*?)```", MANUAL.read_text(), flags=re.S)
+    found = re.search(rf"<!-- {mark} -->\n```\w+\n(.*?)```", page.read_text(), flags=re.S)
     assert found is not None
     return found[1]
 
@@ -207,7 +208,7 @@ def test_finish_by_sends_nothing_that_could_not_be_answered_and_the_next_start_g
     cli.documents(4)
     soon = (datetime.now(UTC) + timedelta(seconds=60)).isoformat(timespec="seconds")
     outcome = cli(*SUBMIT, "--finish-by", soon, "--json", code=1)  # one call may take 120 s
-    assert outcome.json["waiting_reason"] == f"finish-by {soon} reached"
+    assert outcome.json["waiting_reason"] == f"finish-by {soon}: no time for another call"
     assert outcome.json["digest"]["left"]["documents"] == 4
     assert vendor_server.totals()["calls"] == 0
     assert cli("resume", "--json").json[0]["done"] == 4
@@ -226,7 +227,7 @@ def test_a_rehearsal_says_how_far_a_run_would_come_by_then(cli: Cli) -> None:
     by = (datetime.now(UTC) + timedelta(minutes=10)).isoformat(timespec="seconds")
     words = ("submit", "corpus.jsonl", "--task", "./cards", "--rehearse", "--finish-by", by, "--json")
     found = cli(*words, code=1).json
-    assert (found["state"], found["reason"]) == ("paused", f"finish-by {by} reached")
+    assert (found["state"], found["reason"]) == ("paused", f"finish-by {by}: no time for another call")
     assert 500 < found["done"] <= 601
     assert found["open"] == 900 - found["done"]
 
@@ -321,6 +322,38 @@ def test_the_manuals_crontab_line_runs_as_it_stands_and_goes_on_after_midnight(
     days = json.loads(by_hand(nightly, "spend", "--json").out)
     assert len(days) == 2
     assert (home / ".local" / "share" / "batcher" / "locks").is_dir()
+
+
+def test_the_manuals_watchdog_runs_as_it_stands_and_says_when_it_watches_nothing(nightly: Path) -> None:
+    crontab, home = block("crontab", MANUAL.with_name("alerts.md")), nightly.parent
+    blind = as_cron(home, crontab)
+    assert "No channel is set" in blind.out, "cron mails what is on standard output"
+    assert by_hand(nightly, "alerts", "send").code == 3
+    with Webhook() as hook:
+        settings = nightly / "batcher.toml"
+        settings.write_text(f'alert_urls = ["{hook.url}"]\n{settings.read_text()}')
+        by_hand(nightly, "budget", "set", "--daily", "0.000001")
+        by_hand(nightly, "submit", "documents", "--task", "enrichment", "--yes")
+        before = len(hook.messages)
+        seeing = as_cron(home, crontab)
+        assert (seeing.out, seeing.err, seeing.code) == ("", "", 0)
+        assert before >= 1
+
+
+def test_times_are_in_the_zone_of_the_days_and_say_so(nightly: Path) -> None:
+    configure(nightly, "Pacific/Kiritimati")
+    by_hand(nightly, "budget", "set", "--daily", "0.003")
+    words = ("documents", "--task", "enrichment")
+    plan = by_hand(nightly, "plan", *words, "--finish-by", "06:00").out
+    [line] = [line for line in plan.splitlines() if line.startswith("  finish by")]
+    assert " 06:00 +14: " in line
+    digest = by_hand(nightly, "submit", *words, "--wait", "--yes").out
+    facts = {line[2:11].strip(): line[11:].strip() for line in digest.splitlines()}
+    assert " 00:00 +14 on" in facts["goes on"]
+    assert facts["run"].count(" +14") == 2
+    assert facts["run"].split()[0] == facts["day"].split(":")[0]
+    assert " +14" in by_hand(nightly, "status", "1").out
+    assert " +14" in by_hand(nightly, "jobs").out
 
 
 def test_the_manuals_units_are_valid_and_run(nightly: Path, tmp_path: Path) -> None:

@@ -95,6 +95,12 @@ def test_after_a_first_run_the_plan_goes_by_what_was_measured(cli: Cli) -> None:
     assert (anew["items"]["reused"], anew["items"]["new"]) == (0, 30)
 
 
+def test_a_time_that_is_none_is_refused_as_submit_does(cli: Cli) -> None:
+    cli.documents(1)
+    said = cli("plan", "docs", "--task", "./cards", "--finish-by", "", code=2).err
+    assert "--finish-by takes a time" in said
+
+
 def test_the_screen_shows_a_table_a_histogram_and_advice(cli: Cli) -> None:
     folder = cli.documents(6)
     for number in range(3):
@@ -116,7 +122,7 @@ def test_the_screen_shows_a_table_a_histogram_and_advice(cli: Cli) -> None:
 
 def test_caps_that_do_not_suffice_are_told_in_days(cli: Cli) -> None:
     cli.documents(10)
-    cli("budget", "set", "--daily", "0.0001")
+    cli("budget", "set", "--daily", "0.0005")
     plan = cli("plan", "docs", "--task", "./cards", "--finish-by", "23:59", "--json").json
     chosen = plan["chosen"]
     [cap] = chosen["caps"]

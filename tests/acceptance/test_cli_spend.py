@@ -81,6 +81,11 @@ def test_savings_say_how_they_were_reckoned(cli: Cli, spent: float) -> None:
     assert "at the present prices of claude-sonnet-4-6" in shown
 
 
+@pytest.mark.parametrize("view", ["--savings", "--chart"])
+def test_a_view_of_its_own_cannot_be_summed_by_something(cli: Cli, view: str) -> None:
+    assert f"{view} is a view of its own" in cli("spend", view, "--by", "model", code=2).err
+
+
 def test_the_chart_is_plain_without_a_terminal_and_drawn_on_one(cli: Cli, spent: float) -> None:
     plain = cli("spend", "--chart").out
     assert plain.isascii()
@@ -157,6 +162,32 @@ def test_a_higher_bill_is_an_alert_and_exit_code_1(cli: Cli, spent: float) -> No
     with closing(sqlite3.connect(cli.home / "batcher.db")) as connection:
         alerts = connection.execute(_ALERTS).fetchall()
     assert alerts == [("provider:openai", TODAY, f"openai bills more than the ledger holds for {TODAY}")]
+
+
+def test_what_a_killed_run_had_sent_is_no_higher_bill(cli: Cli, vendor_server: VendorServer) -> None:
+    cli.documents(8)
+    vendor_server.configure(latency_s=8.0)
+    running = cli.start(*SUBMIT)
+    vendor_server.wait_for_calls(8)
+    running.kill()
+    running.wait()
+    file = write_csv(
+        cli.folder / "costs.csv",
+        ("date", "model", "requests", "cost_usd"),
+        [(TODAY, "gpt-4o-mini-2024-07-18", 8, "0.0001")],
+    )
+    outcome = cli("spend", "reconcile", "--csv", file)
+    assert "Took back 1 chunks of lost workers" in outcome.err
+    assert "0 + 8" in outcome.out
+    assert "vendor lower" in outcome.out
+    with closing(sqlite3.connect(cli.home / "batcher.db")) as connection:
+        assert connection.execute(_ALERTS).fetchall() == []
+
+
+def test_a_last_line_without_its_end_is_told(cli: Cli, spent: float) -> None:
+    file = cli.folder / "cut.csv"
+    file.write_text(f"date,model,requests\n{TODAY},gpt-4o-mini-2024-07-18,3")
+    assert "The last line of" in cli("spend", "reconcile", "--csv", file).err
 
 
 def test_an_export_that_cannot_be_read_changes_nothing(cli: Cli, spent: float) -> None:

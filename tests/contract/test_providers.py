@@ -341,6 +341,32 @@ async def test_only_openai_is_told_the_organisation(
     assert told == ["org-of-mine", None]
 
 
+@pytest.mark.parametrize("bad", ["sk-abcdefgh-0123\r", "sk-abcdefgh\n-0123", "sk-\xfcmlaut-abcdefgh"])
+async def test_what_cannot_be_written_never_left(kind: str, bad: str, vendor_server: VendorServer) -> None:
+    if KINDS[kind].api_key_env is None:
+        bad = "x" + bad  # an endpoint that asks for no key may be given one all the same
+    made = build_provider(KINDS[kind], bad, url_of(kind, vendor_server), max_connections=1)
+    failures = [await failure_of(made) for _ in range(2)]
+    with pytest.raises(ProviderError) as checked:
+        await made.check()
+    await made.aclose()
+    for error in [*failures, checked.value]:
+        assert (error.failure, error.billed) == (FailureClass.ACCOUNT, False)
+        assert "abcdefgh" not in error.message
+        assert "connection broke" not in error.message
+    assert vendor_server.bill == []
+
+
+async def test_a_header_of_the_sdks_own_that_cannot_be_written_never_left(
+    vendor_server: VendorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-of-mine\r")
+    made = build_provider(KINDS["openai"], KEY, vendor_server.openai_url, max_connections=1)
+    error = await failure_of(made)
+    await made.aclose()
+    assert (error.failure, error.billed) == (FailureClass.ACCOUNT, False)
+
+
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "together"])
 def test_one_vendors_user_imports_no_other_vendors_sdk(kind: str) -> None:
     program = (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from batcher.budget.comparison import DAY_S, Verdict, day_of
 from batcher.budget.ledger import Ledger
@@ -168,6 +168,42 @@ def test_calls_on_their_way_are_waited_for(make_books: Callable[[], Books], tmp_
     found, returned = books.reconcile(file)
     assert returned == 0
     assert "on their way" in found.findings[0].reason
+
+
+@pytest.mark.parametrize(
+    ("requests", "tokens", "cost", "verdict"),
+    [
+        (1, 1000, 0.00021, "equal"),
+        (2, 2000, 0.00042, "calls in flight"),
+        (2, 2000, (210_000 + WORST) / 10**9, "calls in flight"),
+        (2, 2000, (220_000 + WORST) / 10**9, "vendor higher"),
+        (2, 2000, None, "calls in flight"),
+        (3, 2000, None, "vendor higher"),
+    ],
+)
+def test_what_calls_on_their_way_explain_is_no_higher_bill(
+    make_books: Callable[[], Books],
+    tmp_path: Path,
+    requests: int,
+    tokens: int,
+    cost: float | None,
+    verdict: str,
+) -> None:
+    books = make_books()
+    books.book([Sent(at(0, 12))])
+    with books.store.write() as connection:
+        newest = connection.execute(select(func.max(attempts.c.id))).scalar_one()
+        insert_attempts(connection, [books._new(newest + 10**9, Sent(at(0, 14)), "2026-11-15")])
+    figures = ("2026-11-15", "some-model", requests, tokens, tokens // 10)
+    header = ("day", "model", "requests", "input_tokens", "output_tokens")
+    file = (
+        write_csv(tmp_path / "e.csv", header, [figures])
+        if cost is None
+        else by_day(tmp_path / "e.csv", (*figures, f"{cost:.9f}"))
+    )
+    found, _ = books.reconcile(file)
+    assert found.rows[0].verdict.value == verdict
+    assert (found.rows[0].calls.open, found.rows[0].calls.open_nusd) == (1, WORST)
 
 
 def test_an_answer_that_came_without_its_usage_stays_an_answer(

@@ -96,7 +96,7 @@ def test_an_item_that_is_answered_again_and_again_counts_once(runtime: Runtime) 
     for group in ([done(late), done(present)], [done(present)], [done(late)]):
         with runtime.store.write() as connection:
             insert_results(connection, [answer], 0.0)
-            change_items(connection, group)
+            change_items(connection, group, 0.0)
             assert count_models(connection, job.id) == {("economy", MODEL): 1}
 
 

@@ -142,6 +142,49 @@ def test_a_dead_channel_gets_it_later_and_the_others_once(
     assert "channel 2 (JSON) did not take an alert" in caplog.text
 
 
+@pytest.mark.parametrize("status", [301, 302, 303])
+@pytest.mark.parametrize("asked", ["", "?redirect=yes", "?method=GET"])
+def test_a_redirect_that_loses_the_message_is_no_delivery(desk: Desk, status: int, asked: str) -> None:
+    with Webhook(status) as hook:
+        alerts = desk.alerts(hook.url + asked)
+        alerts.tell(CAP)
+        assert hook.messages == []
+        [stored] = desk.stored()
+        assert (stored.state, stored.taken_by) == (AlertState.PENDING, frozenset())
+        [tried] = alerts.faults()
+        assert tried.fault is not None
+        assert f"redirects ({status})" in tried.fault
+        desk.later(61)
+        alerts.deliver()
+        assert len(hook.messages) == 1
+        assert desk.stored()[0].state is AlertState.SENT
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_that_keeps_the_message_is_followed(desk: Desk, status: int) -> None:
+    with Webhook(status) as hook:
+        desk.alerts(hook.url).tell(CAP)
+        assert hook.titles == [f"batcher: {CAP.title}"]
+        assert desk.stored()[0].state is AlertState.SENT
+
+
+def test_a_channel_that_hangs_is_told_from_one_that_is_not_there(desk: Desk) -> None:
+    with Webhook(hangs=True) as hook:
+        hangs, dead = desk.alerts(hook.url + "?rto=0.3", dead_url()).test("a", "b")
+    assert hangs.fault == "no answer within 0.3 s"
+    assert "A Connection error occurred" in str(dead.fault)
+
+
+def test_others_who_use_the_same_library_are_redirected_as_ever(desk: Desk) -> None:
+    import requests
+
+    with Webhook(200, 302) as hook:
+        desk.alerts(hook.url).tell(CAP)
+        address = hook.url.replace("json://", "http://")
+        assert requests.post(address, json={"a": 1}, timeout=10).status_code == 200
+    assert hook.requests == 3
+
+
 def test_what_is_given_up_is_said(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     desk_raise(desk, CAP)
     with desk.store.write() as connection:
@@ -173,9 +216,7 @@ def test_a_channel_that_timed_out_is_not_waited_for_again_at_the_end(desk: Desk)
     with Webhook(hangs=True) as hanging:
         alerts = desk.alerts(f"{hanging.url}?rto=1.5")
         alerts.tell(CAP)
-        assert [one.fault for one in alerts.faults()] == [
-            "A Connection error occurred sending JSON notification to [hidden]."
-        ]
+        assert [one.fault for one in alerts.faults()] == ["no answer within 1.5 s"]
         started = time.monotonic()
         alerts.tell(DIGEST)
         assert time.monotonic() - started < 1.0

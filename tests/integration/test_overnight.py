@@ -28,7 +28,7 @@ def test_a_night_that_ends_by_its_time_leaves_the_rest_for_the_next(tmp_path: Pa
         first = cron.start("2026-11-20T23:55", finish_by="00:00")
         second = cron.start("2026-11-21T20:00")
     assert (first.code, first.digest["state"]) == (1, "paused")
-    assert first.digest["reason"] == "finish-by 00:00 reached"
+    assert first.digest["reason"] == "finish-by 00:00: no time for another call"
     assert first.digest["resume_at"] is None
     assert 250 < first.digest["done_in_run"] + first.refused == len(first.bill) < 300
     assert sum(call.answered_at > moment("2026-11-21T00:00") for call in first.bill) <= len(first.bill) * 0.05

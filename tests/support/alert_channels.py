@@ -44,7 +44,7 @@ class Webhook(_Channel):
     """An HTTP server that takes apprise's json:// messages.
 
     Args:
-        answers: status codes of the first requests; 200 after them.
+        answers: status codes of the first requests; 200 after them. 3xx sends the client on to itself.
         hangs: keep every request waiting until ``close``.
 
     Attributes:
@@ -61,16 +61,21 @@ class Webhook(_Channel):
         channel = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.do_POST()
+
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 status = channel._answer()
                 if status is None:
                     return
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
+                if 300 <= status < 400:
+                    self.send_header("Location", "/elsewhere")
                 self.end_headers()
                 if status == 200:
-                    channel._keep(json.loads(body))
+                    channel._keep(json.loads(body or "{}"))
 
             def log_message(self, *_: object) -> None:
                 pass

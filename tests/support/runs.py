@@ -16,14 +16,17 @@ from batcher.domain import Purpose
 from batcher.engine.control import Ending
 from batcher.engine.engine import Engine
 from batcher.engine.ingestion import ingest
+from batcher.quality.sampling import Sampling
 from batcher.runtime import Runtime
 from batcher.settings import load_settings
 from batcher.store.jobs import Job, NewJob, create_job, get_job
-from batcher.store.tables import attempts, items, ledger_accounts, results
+from batcher.store.tables import attempts, items, ledger_accounts, results, sampled_items, samples
 from batcher.tasks import Task
+from batcher.tasks.golden import Golden
 from batcher.tasks.scorers import exact
 
 MODEL = "gpt-4o-mini"
+JUDGE = "gpt-4o"
 
 
 class Verdict(BaseModel):
@@ -54,7 +57,8 @@ def make_runtime(home: Path, vendor: Any, **settings: Any) -> Runtime:
         f"TOGETHER_API_KEY=sk-test\nTOGETHER_BASE_URL={vendor.together_url}\n"
     )
     config = home / "batcher.toml"
-    config.write_text(f'[models."{MODEL}"]\nrpm = 10000000\ntpm = 10000000000\n')
+    names = (MODEL, JUDGE)
+    config.write_text("".join(f'[models."{name}"]\nrpm = 10000000\ntpm = 10000000000\n' for name in names))
     return Runtime(load_settings(config, home=home, env_file=env, **settings))
 
 
@@ -70,6 +74,8 @@ def make_job(
     max_cost_nusd: int | None = None,
     purpose: Purpose = Purpose.ANSWER,
     parent_id: int | None = None,
+    sampling: Sampling | None = None,
+    golden: Golden | None = None,
 ) -> Job:
     """Store a job with these texts by source, ready to run."""
     spec = task.spec({})
@@ -88,6 +94,7 @@ def make_job(
         max_cost_nusd=max_cost_nusd,
         purpose=purpose,
         parent_id=parent_id,
+        sampling=None if sampling is None else sampling.to_json(),
     )
     with runtime.store.write() as connection:
         job = create_job(connection, new, runtime.store.now(connection))
@@ -97,7 +104,7 @@ def make_job(
         if isinstance(texts, Mapping)
         else texts
     )
-    ingest(runtime.store, job, corpus, image_tier=None)
+    ingest(runtime.store, job, corpus, image_tier=None, golden=golden)
     return job
 
 
@@ -124,9 +131,15 @@ def job_of(runtime: Runtime, job_id: int) -> Job:
 
 def rows(runtime: Runtime, table: str) -> list[Any]:
     """All rows of a table, by id."""
-    found = {"items": items, "attempts": attempts, "results": results}[table]
+    found = {
+        "items": items,
+        "attempts": attempts,
+        "results": results,
+        "samples": samples,
+        "sampled_items": sampled_items,
+    }[table]
     with runtime.store.read() as connection:
-        return list(connection.execute(select(found).order_by(found.c.id)))
+        return list(connection.execute(select(found).order_by(*found.primary_key)))
 
 
 def item_statuses(runtime: Runtime, job_id: int) -> dict[str, int]:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("batcher", "workers", "jobs", "tests", "benchmarks", "examples")
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("domain", "money", "errors", "durations", "statistics"),
+    ("domain", "money", "errors", "durations", "statistics", "settings_tables", "processes"),
     ("settings",),
     ("store", "tasks", "catalog", "simulator"),
     ("providers", "limits", "budget", "alerts", "routing", "quality", "documents", "export"),

@@ -172,3 +172,38 @@ def test_a_crash_shows_no_part_of_an_alert_url() -> None:
     settings = load_settings(alert_urls=["json://user:passw0rd@127.0.0.1/token-123?x=1"])
     told = hide_secrets("at 127.0.0.1/token-123 with user:passw0rd", settings)
     assert told == "at 127.0.0.1/[key] with user:[key]"
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ("sk-abc123\r", "a line end"),
+        ("sk-a\nb", "a line end"),
+        ("sk-a\x07b", "a control character"),
+        ("sk-\xfcmlaut", "a character that is not ASCII"),
+    ],
+)
+def test_a_key_that_cannot_be_sent_is_named_by_its_variable(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str, what: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    (folder / "a.txt").write_text("Rivers.")
+    assert main(["submit", "a.txt", "--task", "enrichment", "--model", "gpt-4o-mini", "--yes"]) == 3
+    told = capsys.readouterr()
+    assert f"The key in OPENAI_API_KEY holds {what}, which no key does" in told.err
+    assert "sk-" not in told.out + told.err
+    assert main(["jobs"]) == 0
+    assert "gpt-4o-mini" not in capsys.readouterr().out
+
+
+def test_doctor_names_a_key_that_cannot_be_sent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ANTHROPIC_API_KEY", "TOGETHER_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-abc123\r")
+    main(["doctor"])
+    told = capsys.readouterr().out
+    assert "The key in OPENAI_API_KEY holds a line end" in told
+    assert "sk-" not in told
+    assert "connection" not in told

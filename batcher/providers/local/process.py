@@ -7,12 +7,12 @@ import contextlib
 import json
 import os
 import secrets
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from batcher.errors import ConfigurationError, DependencyError
+from batcher.processes import PYTHON
 from batcher.providers.local.options import LocalOptions, slots_for, usable_cores
 from batcher.providers.local.server import ServerOrder
 
@@ -95,7 +95,7 @@ async def start_server(name: str, path: Path, options: LocalOptions) -> ModelSer
     # Forked by this thread, the event loop's, and not by one of a pool: Linux ends the child with the thread
     # that forked it.
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "batcher.providers.local.server"),
+        *(*PYTHON, "-m", "batcher.providers.local.server"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -9,16 +9,15 @@ end it too.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
 import sys
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
-_PR_SET_PDEATHSIG: Final = 1
+from batcher.processes import end_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class ServerOrder:
 def main() -> None:
     """Serve until standard input ends."""
     order = ServerOrder(**json.loads(sys.stdin.readline()))
-    _end_with(order.parent_pid)
+    end_with(order.parent_pid, signal.SIGKILL)
     # llama.cpp's threads wait for each other by spinning, which on a machine with anything else to do makes 2
     # threads 20 times slower than one; OpenMP reads this when it is loaded, with xllamacpp.
     os.putenv("OMP_WAIT_POLICY", "passive")
@@ -87,14 +86,6 @@ def start(order: ServerOrder) -> Any:
     params.cpuparams.n_threads = order.threads
     params.cpuparams_batch.n_threads = order.batch_threads
     return library.Server(params)
-
-
-def _end_with(parent_pid: int) -> None:
-    """Ask Linux to end this process with its parent; if the parent has gone already, end now."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:
-        os._exit(0)
 
 
 def _own_standard_output() -> Any:

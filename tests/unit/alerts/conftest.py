@@ -62,12 +62,11 @@ class House:
 
     def spend(self, scope: str, nusd: int) -> None:
         """Let an account have spent so much."""
-        with self.store.write() as connection:
-            Ledger(self.store, "UTC").today(connection)
-            changed = connection.execute(
-                update(ledger_accounts).where(ledger_accounts.c.scope == scope).values(spent_nusd=nusd)
-            )
-        assert changed.rowcount >= 1
+        self._book(scope, spent_nusd=nusd)
+
+    def reserve(self, scope: str, nusd: int) -> None:
+        """Let so much be reserved in an account."""
+        self._book(scope, reserved_nusd=nusd)
 
     def job(self, state: str = "running", **columns: Any) -> int:
         """Store a job that began an hour ago."""
@@ -80,6 +79,14 @@ class House:
             values = {"state": state, "started_at": self.clock[0] - 3600, **columns}
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(values))
         return job_id
+
+    def _book(self, scope: str, **nusd: int) -> None:
+        with self.store.write() as connection:
+            Ledger(self.store, "UTC").today(connection)
+            changed = connection.execute(
+                update(ledger_accounts).where(ledger_accounts.c.scope == scope).values(**nusd)
+            )
+        assert changed.rowcount >= 1
 
     def change(self, job_id: int, **columns: Any) -> None:
         """Change a job's row."""

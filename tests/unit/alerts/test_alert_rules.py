@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import random
 
 import pytest
 from sqlalchemy import insert
 
 from batcher.alerts.book import Alert, Rule
+from batcher.alerts.jobs import accuracy_alerts, read_jobs
 from batcher.alerts.rates import Rates
+from batcher.statistics.intervals import wilson
 from batcher.store.tables import leases, samples
 from tests.unit.alerts.conftest import NOON, USD, House
 
@@ -110,7 +113,32 @@ def test_a_cap_that_only_a_part_of_a_run_waits_for_is_told_in_mid_run(house: Hou
     assert f"job {job_id} waits for it" in house.raised()[0].alert.title
 
 
-@pytest.mark.parametrize("reason", ["interrupted", "paused by user", "finish-by 06:00 reached"])
+def test_a_cap_is_not_reached_while_what_is_reserved_under_it_may_come_back(house: House) -> None:
+    house.cap("day", 20 * USD)
+    house.spend("day", 4 * USD)
+    house.reserve("day", 15 * USD)
+    waiting = house.job(waiting_reason="budget: daily cap reached")
+    alerts = house.alerts()
+    assert alerts.check([waiting], thorough=False) == 0
+    house.reserve("day", 0)
+    assert alerts.check([waiting], thorough=False) == 1
+    assert house.rules() == [("cap_100", "day")]
+
+
+def test_a_run_that_pauses_beside_another_has_reached_the_cap(house: House) -> None:
+    house.cap("day", 20 * USD)
+    house.reserve("day", 15 * USD)
+    job_id = house.job(waiting_reason="budget: daily cap reached")
+    alerts = house.alerts()
+    alerts.check([job_id])
+    house.change(job_id, state="paused", waiting_reason=None, reason="budget: daily cap $20.00: $5.00 spent")
+    assert alerts.check([job_id]) == 1
+    assert house.raised()[0].alert.title == f"The daily cap is reached: job {job_id} is paused"
+
+
+@pytest.mark.parametrize(
+    "reason", ["interrupted", "paused by user", "finish-by 06:00: no time for another call"]
+)
 def test_what_somebody_asked_for_is_no_failure(house: House, reason: str) -> None:
     assert house.alerts().check([house.job("paused", reason=reason)]) == 0
 
@@ -211,7 +239,7 @@ def test_items_that_wait_for_their_time_are_no_standstill(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("correct", "scored", "told"),
-    [(0, 9, False), (3, 10, True), (7, 10, False), (70, 100, True), (75, 100, False)],
+    [(0, 9, False), (2, 10, True), (3, 10, False), (67, 100, True), (70, 100, False)],
 )
 def test_accuracy_below_the_floor_must_be_certain(
     house: House, correct: int, scored: int, told: bool
@@ -226,6 +254,49 @@ def test_accuracy_below_the_floor_must_be_certain(
         connection.execute(insert(samples), rows)
     house.alerts().check([job_id], rates=Rates())
     assert (("accuracy", f"job:{job_id}") in house.rules()) is told
+
+
+def test_accuracy_at_the_floor_is_hardly_ever_told_however_often_one_looks(house: House) -> None:
+    draw, told, by_one_look, runs = random.Random(6), 0, 0, 60
+    for _ in range(runs):
+        job_id, scored, right, below = house.job(waiting_reason="x"), 0, 0, False
+        with house.store.write() as connection:
+            [job] = read_jobs(connection, [job_id])
+            for _ in range(30):
+                correct = [draw.random() < 0.8 for _ in range(10)]
+                rows = [
+                    {"item_id": job_id * 1000 + scored + n, "judged_by": "golden", "job_id": job_id,
+                     "expected": "1", "score": 1.0 * is_right, "correct": is_right}
+                    for n, is_right in enumerate(correct)
+                ]  # fmt: skip
+                connection.execute(insert(samples), rows)
+                scored, right = scored + len(rows), right + sum(correct)
+                below = below or wilson(right, scored).high < 0.8
+                if list(accuracy_alerts(connection, job, lambda hits, of: (0.0, hits / of))):
+                    told += 1
+                    break
+        by_one_look += below
+    assert told / runs <= 0.05
+    assert by_one_look > 2 * told, "an interval for one look is fooled more often"
+
+
+def test_routed_jobs_are_left_to_their_router(house: House) -> None:
+    job_id = house.job(waiting_reason="x", routing="{}")
+    rows = [
+        {
+            "item_id": n,
+            "judged_by": "golden",
+            "job_id": job_id,
+            "expected": "1",
+            "score": 0.0,
+            "correct": False,
+        }
+        for n in range(50)
+    ]
+    with house.store.write() as connection:
+        connection.execute(insert(samples), rows)
+    house.alerts().check([job_id], rates=Rates())
+    assert house.rules() == []
 
 
 def test_old_prices_of_models_in_use(house: House) -> None:
@@ -263,3 +334,25 @@ def test_a_look_is_a_handful_of_reads_by_key(house: House) -> None:
     queries = [text for text in statements if text.startswith("SELECT")]
     assert len(queries) <= 5
     assert not any("FROM items" in text or "FROM attempts" in text for text in queries)
+
+
+@pytest.mark.parametrize("purpose", ["golden", "judge"])
+def test_a_job_that_only_measures_tells_of_no_end_failures_or_accuracy(house: House, purpose: str) -> None:
+    for kind, rules in (("answer", {"job_done", "job_failed", "accuracy"}), (purpose, set())):
+        job_id = house.job("done", purpose=kind)
+        house.items(job_id, {"done": 1, "failed": 50})
+        measured = [
+            {"item_id": job_id * 1000 + n, "judged_by": "golden", "job_id": job_id, "expected": "1",
+             "score": 0.0, "correct": False}
+            for n in range(60)
+        ]  # fmt: skip
+        with house.store.write() as connection:
+            connection.execute(insert(samples), measured)
+        house.alerts(alert_rules={"job_done": True}).check([job_id])
+        told = {stored.alert.rule.value for stored in house.raised() if f":{job_id}" in stored.alert.scope}
+        assert told == rules
+
+
+def test_a_golden_job_that_is_stopped_is_told(house: House) -> None:
+    house.alerts().check([house.job("paused", purpose="golden", reason="openai: no credit")])
+    assert house.rules() == [("job_failed", "job:1")]

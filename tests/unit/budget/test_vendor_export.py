@@ -157,6 +157,8 @@ def test_what_spreadsheets_make_of_it(tmp_path: Path) -> None:
         (PLAIN + '2026-11-20,"m,1,2,0,3,0.1\n', ", line 2: cannot be read as CSV"),
         (PLAIN.replace("model", "requests"), " has two columns 'requests'"),
         ("day,amount_value,amount_currency\n2026-11-20,1.0,eur\n", ", line 2: is in EUR"),
+        ("day,model,requests,cost_eur\n2026-11-20,m,1,1.0\n", " has the column 'cost_eur', and the ledger"),
+        ("day,model,requests,Amount (€)\n2026-11-20,m,1,1.0\n", " has the column 'Amount (€)'"),
         (BY_CALL + "2026-11-20,a,1\n2026-11-20,a,2\n", ", line 3: is about the same request as line 2"),
         (BY_CALL.encode() + b"2026-11-20,a,1\n2026-11-20,caf\xe9,1\n", ", line 3: is not UTF-8"),
         (PLAIN.encode() + b"2026-11-20,m\0,1,2,0,3,0.1\n", ", line 2: holds bytes that are no text"),
@@ -166,6 +168,19 @@ def test_what_spreadsheets_make_of_it(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_with_its_line(tmp_path: Path, text: str | bytes, said: str) -> None:
     assert refusal(tmp_path, text).startswith(said)
+
+
+def test_a_cost_in_another_currency_beside_one_in_dollars_is_left_alone(tmp_path: Path) -> None:
+    [line] = read(tmp_path, "day,model,cost_usd,cost_eur\n2026-11-20,m,1.1,1.0\n").lines
+    assert line.cost_usd == Decimal("1.1")
+    said = refusal(tmp_path, "day,model,cost_eur\n2026-11-20,m,1.0\n", cost_usd="cost_eur")
+    assert said.startswith(" has the column 'cost_eur'")
+
+
+def test_a_last_line_without_its_end_is_told(tmp_path: Path) -> None:
+    whole = PLAIN + "2026-11-20,m,1,2,0,3,0.1025\n"
+    assert not read(tmp_path, whole).ends_open
+    assert read(tmp_path, whole[:-3]).ends_open
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

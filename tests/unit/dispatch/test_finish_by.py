@@ -46,7 +46,7 @@ def seconds(text: str) -> float:
 def test_what_moment_is_meant(text: str, zone: str, now: str, meant: str) -> None:
     found = parse_finish_by(text, seconds(now), zone)
     assert datetime.fromtimestamp(found.at, UTC) == datetime.fromisoformat(meant)
-    assert found.reason == f"finish-by {text} reached"
+    assert found.reason == f"finish-by {text}: no time for another call"
 
 
 @given(
@@ -97,7 +97,7 @@ def test_nothing_leaves_that_could_not_be_answered_in_time(
     assert (ending, report.state, report.reason) == (
         Ending.STOPPED,
         JobState.PAUSED,
-        "finish-by 12:30 reached",
+        "finish-by 12:30: no time for another call",
     )
     late = [call for call in calls if call.answered_at > NOON + after_s]
     assert len(late) <= 0.05 * len(calls)
@@ -110,7 +110,7 @@ def test_nothing_leaves_that_could_not_be_answered_in_time(
 def test_while_no_answer_is_known_a_call_is_taken_to_need_the_most_that_it_may() -> None:
     ending, report, calls = rehearse(50, 119)
     assert (ending, report.state, calls) == (Ending.STOPPED, JobState.PAUSED, [])
-    assert report.reason == "finish-by 12:30 reached"
+    assert report.reason == "finish-by 12:30: no time for another call"
     assert report.items[ItemStatus.PENDING] == 50
 
 

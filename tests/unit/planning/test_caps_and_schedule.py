@@ -61,6 +61,16 @@ def test_a_job_s_own_cap_does_not_come_back_the_next_day() -> None:
     assert days_needed([]) == 1
 
 
+def test_a_cap_below_the_smallest_call_admits_nothing_on_any_day() -> None:
+    balances = [daily(100, 60), Balance(Account("job:7", ""), 200, 0, 60)]
+    for least, expected in ((100, (None, None)), (101, (101, None)), (141, (141, 141))):
+        checks = check_caps(balances, 400, 900, least)
+        assert tuple(check.least_nusd for check in checks) == expected
+    [check] = check_caps([daily(100)], 90, 120, 101)
+    assert (check.fits_likely, check.fits_worst, check.days) == (False, False, None)
+    assert check_caps([daily(0)], 0, 0, 0)[0].days == 1, "what costs nothing fits under any cap"
+
+
 def test_a_cap_that_is_lifted_is_no_cap() -> None:
     assert check_caps([Balance(Account("day", "2026-11-20"), None, 0, 0)], 10, 10) == []
 

@@ -63,6 +63,7 @@ def test_a_home_that_is_a_file_is_told(tmp_path: Path) -> None:
             "/x.db is damaged: database disk image is malformed. Restore",
         ),
         ("file is not a database", True, "/x.db is damaged: file is not a database. Restore a copy"),
+        ("file is not a database", True, "set the cap to what is left: batcher budget set --daily AMOUNT"),
         ("attempt to write a readonly database", False, "readonly database. Get write permission"),
         ("database is locked", False, "is locked. Another program has kept it"),
         ("database or disk is full", False, "disk is full. Make room"),

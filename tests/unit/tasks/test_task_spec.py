@@ -49,6 +49,10 @@ NOT_SHAPING: dict[str, Any] = {
     "correct_at": 0.5,
     "ref": "/elsewhere",
     "typical_output_tokens": 40,
+    "rubric": "Right is what a lawyer would sign.",
+    "judged": True,
+    "stage": "extract",
+    "hands_over": "answer",
 }
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(

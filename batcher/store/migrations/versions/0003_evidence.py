@@ -16,6 +16,9 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("parent_id", row_id))
     op.add_column("jobs", sa.Column("sampling", sa.Text()))
     op.add_column("jobs", sa.Column("routing", sa.Text()))
+    op.add_column("jobs", sa.Column("ladder_policy_id", row_id))
+    op.add_column("jobs", sa.Column("reader", sa.Text()))
+    op.add_column("jobs", sa.Column("reading_until", sa.Float()))
     has_parent = sa.text("parent_id IS NOT NULL")
     op.create_index(
         "ix_jobs_parent_id", "jobs", ["parent_id"], sqlite_where=has_parent, postgresql_where=has_parent

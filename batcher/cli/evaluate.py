@@ -1,0 +1,329 @@
+"""``batcher evaluate``: how accurate models are on known answers, what that costs, and which one to take."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batcher.cli.arguments import MANY
+from batcher.cli.log_lines import LogFormat, begin_log, is_watched
+from batcher.cli.output import echo_json, note
+from batcher.errors import UsageError
+from batcher.settings import Settings
+
+if TYPE_CHECKING:
+    from batcher.planning.known import KnownDocuments
+    from batcher.planning.order import Order, SubmitRequest
+    from batcher.planning.pricing import Price
+    from batcher.quality.evaluation import Measurement
+    from batcher.runtime import Runtime
+    from batcher.store.jobs import Job
+
+
+@click.command("evaluate")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option(
+    "--task", "-t", required=True, help="A task's name, or the path of one. See: batcher tasks list"
+)
+@click.option(
+    "--golden",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Known answers, JSON Lines. Their documents are looked for beside this file and under PATHs.",
+)
+@click.option(
+    "--param", "-p", "params", multiple=True, metavar="K=V", help="A parameter of the task; repeatable."
+)
+@click.option("--model", "models", multiple=True, help="A model to measure; repeatable.")
+@click.option(
+    "--tier",
+    "tiers",
+    multiple=True,
+    help="Measure the models of this tier; repeatable. Default: those of the task's ladder.",
+)
+@click.option(
+    "--floor",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="The least accuracy that is good enough, 0 to 1. Default: the task's.",
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 0.9999),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals, and of the verdict.",
+)
+@click.option(
+    "--monthly", type=MANY, default=100_000, show_default=True, metavar="N", help="Documents a month."
+)
+@click.option("--limit", type=MANY, help="Measure on so many rows, drawn by chance, always the same ones.")
+@click.option("--max-cost", metavar="USD", help="A cap on all of it, beside the daily one.")
+@click.option("--text-column", metavar="NAME", help="Column of a table that holds the text.")
+@click.option("--id-column", metavar="NAME", help="Column of a table that names its rows.")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw cost against accuracy, as an SVG.",
+)
+@click.option("--yes", "-y", is_flag=True, help="Ask nothing; nothing is asked without a terminal either.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.pass_obj
+def evaluate(
+    settings: Settings,
+    paths: tuple[str, ...],
+    task: str,
+    golden: Path,
+    params: tuple[str, ...],
+    models: tuple[str, ...],
+    tiers: tuple[str, ...],
+    floor: float | None,
+    confidence: float,
+    monthly: int,
+    limit: int | None,
+    max_cost: str | None,
+    text_column: str | None,
+    id_column: str | None,
+    picture: Path | None,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Measure models on documents whose right answer is known.
+
+    Asks every model for every document, under all caps, and tells how often each was right, what a correct
+    answer cost, and which is the cheapest that clears the floor. Answers that are stored already are not
+    asked for again: a second run costs nothing, and one that was stopped goes on.
+    """
+    from batcher.domain import Purpose
+    from batcher.money import usd_to_nusd
+    from batcher.planning.order import SubmitRequest
+    from batcher.runtime import Runtime
+    from batcher.tasks.params import parse_assignments
+
+    if picture is not None:
+        _check_picture(picture)
+    named = [str(golden), *paths]
+    _check_paths(named)
+    request = SubmitRequest(
+        paths=tuple(os.path.abspath(path) for path in named),  # noqa: PTH100 - keeps any bytes
+        task=task,
+        params=parse_assignments(params),
+        limit=limit,
+        golden=golden,
+        text_column=text_column,
+        id_column=id_column,
+        purpose=Purpose.GOLDEN,
+    )
+    wanted = Wanted(models, tiers, floor, confidence, monthly, picture, yes=yes, as_json=as_json)
+    cap_nusd = None if max_cost is None else usd_to_nusd(max_cost)
+    return _evaluate(Runtime(settings), request, wanted, cap_nusd)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is measured beside the request, and how it is told."""
+
+    models: tuple[str, ...]
+    tiers: tuple[str, ...]
+    floor: float | None
+    confidence: float
+    monthly: int
+    picture: Path | None
+    yes: bool
+    as_json: bool
+
+
+def _check_picture(path: Path) -> None:
+    if path.suffix.lower() != ".svg":
+        raise UsageError(f"--picture draws an SVG: name a file that ends in .svg, not {path}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--picture: there is no folder {path.absolute().parent}")
+
+
+def _check_paths(paths: list[str]) -> None:
+    """Told by the names that the user gave: they are made absolute afterwards."""
+    from batcher.documents.paths import STDIN, check_paths
+
+    if STDIN in paths:
+        raise UsageError("Standard input cannot be read once for each model. Name files or folders")
+    if not Path(paths[0]).is_file():
+        raise UsageError(f"--golden {paths[0]}: there is no such file")
+    check_paths(paths)
+
+
+def _evaluate(runtime: Runtime, request: SubmitRequest, wanted: Wanted, cap_nusd: int | None) -> int:
+    from batcher.cli.golden_notes import note_unfit
+    from batcher.cli.local_weights import ensure_weights
+    from batcher.planning.candidates import candidate_orders
+
+    orders = candidate_orders(request, wanted.models, wanted.tiers, runtime.catalog, runtime.is_usable)
+    note_unfit(orders[0])
+    known = known_documents(runtime, orders[0])
+    if not is_watched():
+        begin_log(LogFormat.TEXT)
+    for order in orders:
+        ensure_weights(runtime, order.model, yes=wanted.yes)
+    code, spent_nusd, jobs = measure_models(runtime, orders, known, wanted, cap_nusd)
+    if jobs is None:
+        return code
+    return _tell(runtime, orders, jobs, known, wanted, spent_nusd) or code
+
+
+def known_documents(runtime: Runtime, order: Order) -> KnownDocuments:
+    """The documents of the golden file; says which of its rows are left out."""
+    from batcher.cli.golden_notes import note_left_out
+    from batcher.engine.submission import sources_of
+    from batcher.planning.known import read_known
+
+    assert order.golden is not None
+    options = sources_of(order).options(int(runtime.settings.max_file_mb * 1_000_000))
+    known = read_known(order.golden, order.request.paths[1:], options)
+    note_left_out(order.golden, known)
+    return known
+
+
+def measure_models(
+    runtime: Runtime, orders: list[Order], known: KnownDocuments, wanted: Wanted, cap_nusd: int | None
+) -> tuple[int, int, list[Job] | None]:
+    """Ask for what is not known yet: the exit code, what that cost, and the jobs; None if it is put off."""
+    from batcher.cli.confirming import agreed, price_job, set_off
+    from batcher.cli.locking import single_run
+    from batcher.cli.running import explain_stop, run_jobs
+    from batcher.domain import JobState
+    from batcher.engine.golden_jobs import open_golden_job
+    from batcher.engine.submission import PAUSED_BY_USER
+    from batcher.planning.order import corpus_key
+
+    shared = runtime.settings.broker_url is not None
+    # Workers would start at once, before the price is agreed to and the cap is shared out.
+    hold = f"{PAUSED_BY_USER}: its price is not agreed to yet" if shared else None
+    keys = [corpus_key(order) for order in orders]
+    with ExitStack() as locks:
+        for key in sorted(set(keys)):
+            locks.enter_context(single_run(runtime, key))
+        jobs = [
+            open_golden_job(runtime.store, runtime.ledger, order, known, key=key, shared=shared, hold=hold)
+            for order, key in zip(orders, keys, strict=True)
+        ]
+        open_jobs = [job for job in jobs if job.state is not JobState.DONE]
+        prices = {job.id: price_job(runtime, job) for job in open_jobs}
+        _note_prices(jobs, known, prices)
+        if not agreed(runtime, open_jobs, sum(price.worst_nusd for price in prices.values()), yes=wanted.yes):
+            return 1, 0, None
+        if cap_nusd is not None:
+            _set_caps(runtime, cap_nusd, prices)
+        if not open_jobs:
+            return 0, 0, jobs
+        for job in open_jobs:
+            set_off(runtime, job)
+        if shared:
+            locks.close()
+        run = run_jobs(runtime, [job.id for job in open_jobs])
+    explain_stop(run)
+    return run.exit_code, sum(run.spent_nusd.values()), jobs
+
+
+def _set_caps(runtime: Runtime, cap_nusd: int, prices: dict[int, Price]) -> None:
+    """Share the cap out among the jobs, beyond what each has spent already."""
+    from batcher.budget.ledger import job_account
+    from batcher.planning.candidates import share_cap
+
+    shares = share_cap(cap_nusd, {job_id: price.worst_nusd for job_id, price in prices.items()})
+    with runtime.store.write() as connection:
+        for job_id, share_nusd in shares.items():
+            found = runtime.ledger.balances(connection, [job_account(job_id)])
+            spent_nusd = sum(balance.spent_nusd + balance.reserved_nusd for balance in found)
+            runtime.ledger.set_job_cap(connection, job_id, spent_nusd + share_nusd)
+
+
+def _note_prices(jobs: list[Job], known: KnownDocuments, prices: dict[int, Price]) -> None:
+    """What is left to ask each model, and what that costs."""
+    from batcher.money import format_usd
+
+    for job in jobs:
+        price = prices.get(job.id)
+        left = price.items if price else 0
+        of = f"{left:,} of {len(known.documents):,} documents to ask" if left else "nothing left to ask"
+        cost = (
+            f", about {format_usd(price.likely_nusd)}, at most {format_usd(price.worst_nusd)}"
+            if price and price.worst_nusd
+            else ""
+        )
+        note(f"Job {job.id}, {job.pinned_model}: {of}{cost}.")
+    worst = sum(price.worst_nusd for price in prices.values())
+    if worst:
+        likely = sum(price.likely_nusd for price in prices.values())
+        note(
+            f"Price of all: about {format_usd(likely)}; with a repair of every answer at most "
+            f"{format_usd(worst)}. The caps hold in any case."
+        )
+
+
+def _tell(
+    runtime: Runtime,
+    orders: list[Order],
+    jobs: list[Job],
+    known: KnownDocuments,
+    wanted: Wanted,
+    spent_nusd: int,
+) -> int:
+    """Print the report; 0, or the exit code that it asks for itself."""
+    from batcher.cli.evaluation_view import Report, echo_evaluation, evaluation_json
+    from batcher.errors import ConfigurationError
+    from batcher.quality.picture import draw
+    from batcher.quality.verdict import judge
+
+    task = orders[0].task
+    floor = orders[0].spec.floor if wanted.floor is None else wanted.floor
+    measured = [read_measured(runtime, order, job, wanted) for order, job in zip(orders, jobs, strict=True)]
+    verdict = judge(measured, floor, wanted.confidence, _present(runtime, task.tier))
+    report = Report(
+        task.name, len(known.documents), len(known.left_out), measured, verdict, wanted.monthly, spent_nusd
+    )
+    if wanted.as_json:
+        echo_json(evaluation_json(report))
+    else:
+        echo_evaluation(report)
+    if wanted.picture is not None:
+        try:
+            wanted.picture.write_text(
+                draw(verdict, f"{task.name}: {len(known.documents):,} known answers"), "utf-8"
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"The picture cannot be written to {wanted.picture}: {error.strerror or error}"
+            ) from error
+        note(f"Drawn: {wanted.picture}")
+    return 0
+
+
+def read_measured(runtime: Runtime, order: Order, job: Job, wanted: Wanted) -> Measurement:
+    """Score a job's answers by the task as it now is, and add up."""
+    from batcher.quality.evaluation import forget_scores, read_measurement
+    from batcher.quality.golden import score_samples
+
+    with runtime.store.write() as connection:
+        forget_scores(connection, job.id)
+    score_samples(runtime.store, job.id, order.task.score, order.spec.correct_at)
+    with runtime.store.read() as connection:
+        return read_measurement(
+            connection, job.id, order.model.name, order.tier, confidence=wanted.confidence
+        )
+
+
+def _present(runtime: Runtime, tier: str) -> str | None:
+    """The model that a submission of the task would use."""
+    from batcher.errors import ConfigurationError
+    from batcher.planning.choice import pick_model
+
+    try:
+        return pick_model(runtime.catalog, tier, None, runtime.is_usable).name
+    except ConfigurationError:
+        return None

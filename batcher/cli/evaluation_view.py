@@ -1,0 +1,246 @@
+"""What ``batcher evaluate`` found, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from batcher.cli.output import echo_table, say, usd
+from batcher.money import format_usd
+from batcher.quality.evaluation import Measurement
+from batcher.quality.verdict import (
+    Comparison,
+    Placed,
+    Verdict,
+    accuracy_words,
+    p_words,
+    percent,
+    settling,
+    switch_words,
+)
+from batcher.statistics.intervals import Interval
+
+_HEADER: Final = (
+    *("", "MODEL", "ACCURACY", "INTERVAL", "SCORED", "SCORE", "VALID", "PER DOC", "PER CORRECT"),
+    *("P50", "P95", "MONTHLY", "FLOOR"),
+)
+_RIGHT: Final = tuple(range(2, 12))
+_NONE: Final = "-"
+_MOST_FIELDS: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that is told.
+
+    Attributes:
+        documents: known documents that every model was asked for.
+        left_out: golden rows without a document.
+        monthly: documents a month.
+        spent_nusd: what this run cost.
+    """
+
+    task: str
+    documents: int
+    left_out: int
+    measured: Sequence[Measurement]
+    verdict: Verdict
+    monthly: int
+    spent_nusd: int
+
+
+def echo_evaluation(report: Report) -> None:
+    """Print the report: the verdict first, then what it rests on."""
+    verdict = report.verdict
+    say(verdict.sentence)
+    for line in _more(report):
+        say(line)
+    say("")
+    echo_table([_HEADER, *_rows(report)], right=_RIGHT)
+    say("")
+    for line in _legend(report):
+        say(line)
+    fields = _fields(report)
+    if fields:
+        say("")
+        echo_table(fields, right=tuple(range(1, len(fields[0]))))
+    if verdict.against_best:
+        say("")
+        say("Beside the most accurate, on the documents that both answered:")
+        echo_table([_AGAINST, *map(_against, verdict.against_best)], right=(1, 2, 3, 4, 5))
+
+
+def _more(report: Report) -> Iterator[str]:
+    """What belongs to the verdict: switching, close calls, and what is not measured yet."""
+    verdict = report.verdict
+    for switch in verdict.switches:
+        best = verdict.best is not None and switch.first == verdict.best.model
+        yield switch_words(switch, "the most accurate" if best else "the task's present model")
+    if verdict.chosen is not None:
+        for one in verdict.close_calls:
+            yield (
+                f"{one.model} is cheaper ({format_usd(round(one.per_document_nusd))} a document) and close: "
+                f"{accuracy_words(one.accuracy, one.measured.scored)}; {settling(one)}."
+            )
+    for found in report.measured:
+        if found.waiting:
+            yield (
+                f"{found.model}: {found.waiting:,} of {report.documents:,} documents are not answered yet. "
+                f"See: batcher status {found.job_id}; then start this again."
+            )
+        if found.rejected:
+            yield f"{found.model}: {found.rejected:,} documents are pictures, which it does not see."
+        if found.failed:
+            classes = Counter(outcome.failure for outcome in found.outcomes if outcome.failure)
+            told = ", ".join(f"{name} {count:,}" for name, count in classes.most_common())
+            yield f"{found.model}: {found.failed:,} without an answer, which counts as wrong ({told})."
+
+
+def _rows(report: Report) -> Iterator[tuple[str, ...]]:
+    placed = {one.model: one for one in report.verdict.placed}
+    for found in sorted(report.measured, key=lambda found: found.per_document_nusd or 0.0):
+        if found.model in placed:
+            yield _row(report, placed[found.model])
+        else:
+            yield ("", found.model, *[_NONE] * 2, "0", *[_NONE] * 8)
+
+
+def _row(report: Report, one: Placed) -> tuple[str, ...]:
+    found, mark = one.measured, "*" if one is report.verdict.chosen else ""
+    return (
+        mark,
+        one.model,
+        f"{100 * one.accuracy.share:.1f} %",
+        f"{100 * one.accuracy.low:.1f} to {100 * one.accuracy.high:.1f} %",
+        f"{found.scored:,}",
+        f"{found.mean_score:.3f}",
+        _valid(found.valid_at_once),
+        format_usd(round(one.per_document_nusd)),
+        _NONE if found.per_correct_nusd is None else format_usd(round(found.per_correct_nusd)),
+        _seconds(found.latency_s(0.5)),
+        _seconds(found.latency_s(0.95)),
+        format_usd(round(one.per_document_nusd * report.monthly)),
+        one.standing.value,
+    )
+
+
+def _valid(interval: Interval | None) -> str:
+    if interval is None:
+        return _NONE
+    return f"{100 * interval.share:.1f} % ({100 * interval.low:.1f} to {100 * interval.high:.1f} %)"
+
+
+def _seconds(seconds: float | None) -> str:
+    return _NONE if seconds is None else f"{seconds:.2f} s"
+
+
+def _legend(report: Report) -> Iterator[str]:
+    verdict = report.verdict
+    yield (
+        f"{report.documents:,} known documents; intervals at {percent(verdict.confidence)}; floor "
+        f"{percent(verdict.floor)}; monthly for {report.monthly:,} documents. VALID: first answers that "
+        "fitted the schema. Costs include retries, repairs and judging."
+    )
+    yield f"This run spent {format_usd(report.spent_nusd)}."
+
+
+def _fields(report: Report) -> list[tuple[str, ...]]:
+    """Mean scores by field, the worst of the best model first; empty where there is but one field."""
+    by_model = {one.model: one.measured.fields for one in report.verdict.placed}
+    names = {name for fields in by_model.values() for name in fields}
+    if len(names) < 2:
+        return []
+    leading = by_model[report.verdict.best.model] if report.verdict.best else {}
+    in_order = sorted(names, key=lambda name: (leading.get(name, 0.0), name))[:_MOST_FIELDS]
+    rows = [
+        (name, *(f"{fields[name]:.3f}" if name in fields else _NONE for fields in by_model.values()))
+        for name in in_order
+    ]
+    return [("FIELD", *by_model), *rows]
+
+
+_AGAINST: Final = ("MODEL", "DIFFERENCE", "INTERVAL", "ONLY IT", "ONLY BEST", "P", "WITHIN 5 POINTS")
+
+
+def _against(found: Comparison) -> tuple[str, ...]:
+    gap = found.difference
+    return (
+        found.second,
+        f"{100 * gap.difference:+.1f}",
+        f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}",
+        f"{found.counts.only_second:,}",
+        f"{found.counts.only_first:,}",
+        p_words(found.p_value).removeprefix("= "),
+        found.within.value,
+    )
+
+
+def evaluation_json(report: Report) -> dict[str, Any]:
+    """The same as JSON: shares from 0 to 1, money in dollars, times in seconds."""
+    verdict = report.verdict
+    placed = {one.model: one for one in verdict.placed}
+    return {
+        "verdict": verdict.sentence,
+        "chosen": verdict.chosen.model if verdict.chosen else None,
+        "best": verdict.best.model if verdict.best else None,
+        "present": verdict.present.model if verdict.present else None,
+        "task": report.task,
+        "floor": verdict.floor,
+        "confidence": verdict.confidence,
+        "documents": report.documents,
+        "left_out": report.left_out,
+        "monthly": report.monthly,
+        "spent_usd": usd(report.spent_nusd),
+        "models": [_model_json(report, found, placed.get(found.model)) for found in report.measured],
+        "against_best": [_comparison_json(found) for found in verdict.against_best],
+        "switches": [_comparison_json(found) for found in verdict.switches],
+    }
+
+
+def _model_json(report: Report, found: Measurement, one: Placed | None) -> dict[str, Any]:
+    per_document = found.per_document_nusd
+    return {
+        "model": found.model,
+        "tier": found.tier,
+        "job_id": found.job_id,
+        "scored": found.scored,
+        "correct": found.correct,
+        "failed": found.failed,
+        "waiting": found.waiting,
+        "rejected": found.rejected,
+        "accuracy": asdict(found.accuracy) if found.accuracy else None,
+        "mean_score": found.mean_score,
+        "fields": found.fields,
+        "valid_at_once": asdict(found.valid_at_once) if found.valid_at_once else None,
+        "cost_usd": usd(found.cost_nusd),
+        "judging_usd": usd(found.judging_nusd),
+        "cost_per_document_usd": _dollars(per_document),
+        "cost_per_correct_usd": _dollars(found.per_correct_nusd),
+        "monthly_usd": None if per_document is None else _dollars(per_document * report.monthly),
+        "latency_p50_s": found.latency_s(0.5),
+        "latency_p95_s": found.latency_s(0.95),
+        "standing": one.standing.value if one else None,
+        "samples_to_settle": one.more if one else None,
+        "on_frontier": one.is_on_frontier if one else False,
+    }
+
+
+def _comparison_json(found: Comparison) -> dict[str, Any]:
+    return {
+        "from": found.first,
+        "to": found.second,
+        "documents": found.counts.items,
+        "both": found.counts.both,
+        "only_from": found.counts.only_first,
+        "only_to": found.counts.only_second,
+        "neither": found.counts.neither,
+        **asdict(found.difference),
+        "mcnemar_p": found.p_value,
+        "within_5_points": found.within.value,
+    }
+
+
+def _dollars(nusd: float | None) -> float | None:
+    return None if nusd is None else nusd / 1e9

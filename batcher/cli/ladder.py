@@ -1,0 +1,209 @@
+"""``batcher ladder``: learn from known answers when a cheap answer may stand, and who is asked next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batcher.cli.arguments import MANY
+from batcher.cli.output import echo_json, echo_table, note, say
+from batcher.errors import ConfigurationError, UsageError
+from batcher.money import format_usd, usd_to_nusd
+from batcher.settings import Settings
+
+if TYPE_CHECKING:
+    from batcher.planning.order import SubmitRequest
+    from batcher.routing.ladder.goals import Goal
+    from batcher.routing.ladder.policy import LadderPolicy
+    from batcher.routing.ladder.records import GoldenRow
+
+
+@click.group("ladder")
+def ladder() -> None:
+    """Ladders of models, learned from known answers."""
+
+
+@ladder.command("learn")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--task", "-t", required=True, help="A task's name, or the path of one.")
+@click.option(
+    "--golden",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Known answers, JSON Lines. Their documents are looked for beside this file and under PATHs.",
+)
+@click.option("--param", "-p", "params", multiple=True, metavar="K=V", help="A parameter of the task.")
+@click.option("--model", "models", multiple=True, help="A model that may be on it; repeatable.")
+@click.option("--tier", "tiers", multiple=True, help="The models of this tier may be; repeatable.")
+@click.option("--accuracy", type=click.FloatRange(0, 1, min_open=True), help="Reach this share, cheaply.")
+@click.option("--spend", metavar="USD", help="Spend at most so much on a document, as rightly as possible.")
+@click.option("--limit", type=MANY, help="Learn from so many rows, drawn by chance, always the same ones.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the folds.")
+@click.option("--yes", "-y", is_flag=True, help="Ask nothing before models are measured.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def learn(
+    settings: Settings,
+    paths: tuple[str, ...],
+    task: str,
+    golden: Path,
+    params: tuple[str, ...],
+    models: tuple[str, ...],
+    tiers: tuple[str, ...],
+    accuracy: float | None,
+    spend: str | None,
+    limit: int | None,
+    seed: int,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Learn which model is asked first, when its answer stands, and which one is asked next.
+
+    Models are measured on the known answers as `batcher evaluate` does, what is measured already for nothing.
+    `batcher submit --learned-ladder` then climbs the ladder. It is learned again when the task changes.
+    """
+    from batcher.cli.evaluate import Wanted
+    from batcher.domain import Purpose
+    from batcher.planning.order import SubmitRequest
+    from batcher.routing.ladder.goals import Goal
+    from batcher.tasks.params import parse_assignments
+
+    if (accuracy is None) == (spend is None):
+        raise UsageError("Say what the ladder is for: either --accuracy SHARE or --spend USD a document")
+    goal = Goal.of_spend(usd_to_nusd(spend)) if spend is not None else Goal.of_accuracy(accuracy or 1.0)
+    request = SubmitRequest(
+        paths=tuple(os.path.abspath(path) for path in (str(golden), *paths)),  # noqa: PTH100 - keeps any bytes
+        task=task,
+        params=parse_assignments(params),
+        limit=limit,
+        golden=golden,
+        purpose=Purpose.GOLDEN,
+    )
+    wanted = Wanted(models, tiers, None, 0.95, 1, None, yes=yes, as_json=as_json)
+    return _learn(settings, request, wanted, goal, seed)
+
+
+def _learn(settings: Settings, request: SubmitRequest, wanted: Any, goal: Goal, seed: int) -> int:
+    import orjson
+
+    from batcher.cli.evaluate import known_documents, measure_models, read_measured
+    from batcher.planning.candidates import candidate_orders
+    from batcher.planning.learned_ladders import read_golden_rows
+    from batcher.routing.ladder.policy import evidence_to_json
+    from batcher.runtime import Runtime
+    from batcher.store.ladders import add_ladder
+
+    runtime = Runtime(settings)
+    orders = candidate_orders(request, wanted.models, wanted.tiers, runtime.catalog, runtime.is_usable)
+    code, _, jobs = measure_models(runtime, orders, known_documents(runtime, orders[0]), wanted, None)
+    if jobs is None or code > 1:
+        return code
+    measured = [read_measured(runtime, order, job, wanted) for order, job in zip(orders, jobs, strict=True)]
+    with runtime.store.read() as connection:
+        rows = read_golden_rows(connection, measured)
+    policy = _calibrated(rows, goal, seed)
+    spec = orders[0].spec
+    with runtime.store.write() as connection:
+        stored = orjson.dumps(policy.to_json()).decode()
+        evidence = orjson.dumps(evidence_to_json(policy.evidence)).decode()
+        now = runtime.store.now(connection)
+        number = add_ladder(connection, spec.name, spec.fingerprint, stored, evidence, now)
+    _tell(policy, number, spec.name, as_json=wanted.as_json)
+    return 0 if policy.reached else 1
+
+
+def _calibrated(rows: list[GoldenRow], goal: Goal, seed: int) -> LadderPolicy:
+    try:
+        from batcher.routing.ladder.calibration import Calibration
+    except ImportError as error:
+        raise ConfigurationError(
+            "Learning a ladder needs scikit-learn. Install it with: pip install 'batcher[ladder]'"
+        ) from error
+    note(f"Learning from {len(rows):,} documents ...")
+    return Calibration(rows, seed=seed).ladder(goal)
+
+
+@ladder.command("show")
+@click.option("--task", "-t", required=True, help="A task's name, or the path of one.")
+@click.option("--param", "-p", "params", multiple=True, metavar="K=V", help="A parameter of the task.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def show(settings: Settings, task: str, params: tuple[str, ...], as_json: bool) -> int:
+    """The ladder in force for a task as it stands."""
+    import orjson
+
+    from batcher.routing.ladder.policy import LadderPolicy
+    from batcher.store.ladders import newest_ladder
+    from batcher.store.schema import open_to_read
+    from batcher.tasks.params import parse_assignments
+    from batcher.tasks.registry import load_task
+
+    spec = load_task(task).spec(parse_assignments(params))
+    store = open_to_read(settings.store_url())
+    stored = None
+    if store is not None:
+        with store.read() as connection:
+            stored = newest_ladder(connection, spec.fingerprint)
+        store.close()
+    if stored is None:
+        raise UsageError(f"No ladder was learned for task {spec.name} as it stands: batcher ladder learn")
+    _tell(LadderPolicy.from_json(orjson.loads(stored.policy)), stored.id, spec.name, as_json=as_json)
+    return 0
+
+
+def _tell(policy: LadderPolicy, number: int, task: str, *, as_json: bool) -> None:
+    if as_json:
+        echo_json(_as_json(policy, number, task))
+        return
+    found = policy.evidence
+    reached = "" if policy.reached else ", which it does not surely reach"
+    say(f"Ladder {number} of task {task}, for {policy.target}{reached}")
+    say("")
+    echo_table([("STEP", "MODEL", "ITS ANSWER STANDS"), *_steps(policy)], right=())
+    say("")
+    say(
+        f"Expected on new documents: accuracy {found.accuracy:.1%} ({found.low:.1%} to {found.high:.1%}, "
+        f"{found.rows:,} known answers) at {format_usd(round(found.cost_nusd))} a document; "
+        f"{found.best_model} alone {found.best_accuracy:.1%} at {format_usd(round(found.best_cost_nusd))}"
+    )
+    say("Climb it with: batcher submit PATH --task " + task + " --learned-ladder")
+
+
+def _steps(policy: LadderPolicy) -> Iterator[tuple[str, ...]]:
+    for place, step in enumerate(policy.steps, start=1):
+        is_last = place == len(policy.steps)
+        bar = "always" if is_last else f"if it is right with a chance of {step.stands_at:.0%} or more"
+        skipped = f"; skipped by texts it seldom gets right (under {step.enters_at:.0%})"
+        yield str(place), step.model, bar + (skipped if step.enters_at else "")
+
+
+def _as_json(policy: LadderPolicy, number: int, task: str) -> dict[str, Any]:
+    from batcher.cli.output import usd
+    from batcher.routing.ladder.policy import evidence_to_json
+
+    evidence = evidence_to_json(policy.evidence)
+    money = {name: evidence.pop(f"{name}_nusd") for name in ("cost", "cost_error", "best_cost")}
+    by_model = evidence.pop("by_model")
+    return {
+        "ladder": number,
+        "task": task,
+        "target": policy.target,
+        "reached": policy.reached,
+        "steps": [
+            {"model": step.model, "stands_at": step.stands_at, "enters_at": step.enters_at}
+            for step in policy.steps
+        ],
+        "evidence": {
+            **evidence,
+            **{f"{name}_usd": usd(round(nusd)) for name, nusd in money.items()},
+            "models": [
+                {"model": name, "cost_usd": usd(round(cost)), "accuracy": share}
+                for name, (cost, share) in by_model.items()
+            ],
+        },
+    }

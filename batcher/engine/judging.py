@@ -1,0 +1,235 @@
+"""Has drawn answers judged: makes the judges' jobs and their items, and writes down what they say.
+
+A judge's job has the judged one as its parent: that one's cap pays for it, and its run works on it. Its items
+are named by the item that they judge, so that none is made twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from batcher.catalog.models import Catalog, Model
+from batcher.catalog.privacy import Place
+from batcher.domain import JobState, Purpose
+from batcher.errors import CatalogError, ConfigurationError, UsageError
+from batcher.planning.admission import result_key
+from batcher.planning.naming import start_tier
+from batcher.planning.routing import only_allowed
+from batcher.planning.sampling import judge_models
+from batcher.quality.judge import judge_spec, judged_document
+from batcher.quality.judgements import Question, note_asked, open_questions, take_verdicts
+from batcher.quality.sampling import Sampling
+from batcher.routing.state import Routing
+from batcher.store.database import Store
+from batcher.store.documents import images_of, text_of
+from batcher.store.ingestion import NewItem, add_items
+from batcher.store.jobs import Job, NewJob, create_job, get_job, set_state
+from batcher.store.judging import children_of, has_pending, jobs_to_judge
+from batcher.store.tables import jobs
+from batcher.store.turns import set_priority
+from batcher.tasks.spec import TaskSpec
+
+_log = logging.getLogger("batcher.judging")
+
+PAGE: Final = 100
+"""Questions per transaction: they hold documents."""
+
+LOOK_EVERY_S: Final = 5.0
+LOOK_SHARE: Final = 20
+"""Looking for something to judge may take a twentieth of a run's time."""
+
+_LEAST_PRIORITY: Final = -100
+"""While there are answers to be made, judging takes a hundredth of a tier's turns."""
+
+
+class Judging:
+    """Keeps up with what is drawn.
+
+    Args:
+        store: the store.
+        catalog: tiers and models.
+        is_usable: whether a model can be called.
+        place_of: where a model answers, for jobs whose documents may not go everywhere.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        is_usable: Callable[[Model], bool],
+        place_of: Callable[[Model], Place] = lambda _: Place.VENDOR,
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._is_usable = is_usable
+        self._place_of = place_of
+        self._unjudged: set[int] = set()
+        self._complained: set[int] = set()
+        self._turn = threading.Lock()
+        self._next_look_at = 0.0
+
+    def keep_up(self, job_ids: Sequence[int] | None, *, at_once: bool = False) -> bool:
+        """Write down new verdicts and ask for those that are missing.
+
+        Args:
+            job_ids: jobs of a run, judged ones or judges' own; None for all that may need it.
+            at_once: look even if the last look was a moment ago.
+
+        Returns:
+            Whether there is new work for an engine.
+        """
+        if not at_once and time.monotonic() < self._next_look_at:
+            return False
+        started = time.monotonic()
+        with self._turn:
+            made = sum([self._look_after(job) for job in self._to_judge(job_ids)])
+        self._next_look_at = time.monotonic() + max(LOOK_EVERY_S, LOOK_SHARE * (time.monotonic() - started))
+        return made > 0
+
+    def _to_judge(self, job_ids: Sequence[int] | None) -> list[Job]:
+        """The jobs whose samples a judge is to look at."""
+        unknown = None if job_ids is None else [job_id for job_id in job_ids if job_id not in self._unjudged]
+        if unknown is not None and not unknown:
+            return []
+        with self._store.read() as connection:
+            found = jobs_to_judge(connection, unknown, self._store.now(connection))
+        judged = [job for job in found if (sampling := Sampling.of(job)) and sampling.judge]
+        self._unjudged |= {job.id for job in found} - {job.id for job in judged}
+        return judged
+
+    def _look_after(self, job: Job) -> int:
+        self._take_verdicts(job)
+        sampling = Sampling.of(job)
+        if sampling is None or sampling.judge is None:
+            return 0
+        try:
+            judges = judge_models(self._catalog, sampling.judge, self._usable_for(job))
+        except (CatalogError, ConfigurationError, UsageError) as error:
+            if job.id not in self._complained:
+                self._complained.add(job.id)
+                _log.warning("Samples of job %s wait for a judge: %s", job.id, error)
+            return 0
+        with self._store.write() as connection:
+            return self._ask(connection, job, sampling, judges)
+
+    def _usable_for(self, job: Job) -> Callable[[Model], bool]:
+        """Which models may read the job's documents."""
+        routing = Routing.of(job)
+        privacy = None if routing is None else routing.privacy
+        return only_allowed(self._is_usable, self._place_of, privacy)
+
+    def _take_verdicts(self, job: Job) -> None:
+        with self._store.read() as connection:
+            children = children_of(connection, job.id)
+        for child in children:
+            taken = PAGE
+            while taken:
+                with self._store.write() as connection:
+                    now = self._store.now(connection)
+                    taken = take_verdicts(connection, job.id, child.id, child.pinned_model or "", now)
+
+    def _ask(self, connection: Connection, job: Job, sampling: Sampling, judges: Sequence[Model]) -> int:
+        """Make the items of judges for a page of answers; returns how many there is work for."""
+        # One process at a time: two would make two jobs of one judge.
+        connection.execute(select(jobs.c.id).where(jobs.c.id == job.id).with_for_update())
+        spec = TaskSpec.from_json(job.spec)
+        by_judge: dict[str | None, list[Question]] = defaultdict(list)
+        for question in open_questions(connection, job.id, judged=spec.judged, limit=PAGE):
+            judge = choose_judge(judges, question, judge_own=sampling.judge_own)
+            by_judge[None if judge is None else judge.name].append(question)
+        made = 0
+        for model in judges:
+            questions = by_judge.get(model.name, [])
+            if questions:
+                self._give_to(connection, job, spec, sampling, model, questions)
+                made += len(questions)
+        note_asked(connection, job.id, [one.item_id for one in by_judge[None]], None)
+        return made + self._reopen(connection, job.id)
+
+    def _give_to(
+        self,
+        connection: Connection,
+        job: Job,
+        spec: TaskSpec,
+        sampling: Sampling,
+        model: Model,
+        questions: Sequence[Question],
+    ) -> None:
+        child = self._child(connection, job, spec, sampling, model)
+        judging = TaskSpec.from_json(child.spec)
+        batch = [_item(connection, judging, question) for question in questions]
+        add_items(connection, child, batch)
+        note_asked(connection, job.id, [question.item_id for question in questions], model.name)
+
+    def _child(
+        self, connection: Connection, job: Job, spec: TaskSpec, sampling: Sampling, model: Model
+    ) -> Job:
+        """The job of a judge; made if it is not there."""
+        known = next((one for one in children_of(connection, job.id) if one.pinned_model == model.name), None)
+        if known is not None:
+            return known
+        tier = self._tier(sampling, model)
+        now = self._store.now(connection)
+        child = create_job(connection, _new_child(job, judge_spec(spec, tier), tier, model), now)
+        set_priority(connection, child.id, _LEAST_PRIORITY)
+        set_state(connection, child.id, JobState.RUNNING, now)
+        return get_job(connection, child.id)
+
+    def _tier(self, sampling: Sampling, model: Model) -> str:
+        if sampling.judge in self._catalog.tiers:
+            return sampling.judge or ""
+        return start_tier(self._catalog, "", None, model.name)
+
+    def _reopen(self, connection: Connection, job_id: int) -> int:
+        """Set judges' jobs going again that were done before there was more to judge; returns how many."""
+        now = self._store.now(connection)
+        done = [child for child in children_of(connection, job_id) if child.state is JobState.DONE]
+        return sum(
+            set_state(connection, child.id, JobState.RUNNING, now)
+            for child in done
+            if has_pending(connection, child.id)
+        )
+
+
+def choose_judge(judges: Sequence[Model], question: Question, *, judge_own: bool) -> Model | None:
+    """The first of these models that can judge an answer and did not give it; None if there is none."""
+    fit = (
+        model
+        for model in judges
+        if (judge_own or model.name != question.model)
+        and (not question.image_count or "vision" in model.abilities)
+    )
+    return next(fit, None)
+
+
+def _item(connection: Connection, judging: TaskSpec, question: Question) -> NewItem:
+    images = images_of(connection, question.document_hash) if question.image_count else ()
+    document = judged_document(text_of(question.body), images, question.output, question.expected)
+    return NewItem(str(question.item_id), document, result_key(judging, document))
+
+
+def _new_child(job: Job, spec: TaskSpec, tier: str, model: Model) -> NewJob:
+    key = blake2b(f"judge {job.id} {model.name}".encode(), digest_size=20).digest()
+    return NewJob(
+        corpus_key=key,
+        task=job.task,
+        paths=(),
+        source_options="{}",
+        spec=spec.to_json(),
+        tier=tier,
+        pinned_model=model.name,
+        ladder=(),
+        accepts=(model.name,),
+        refresh=False,
+        max_cost_nusd=None,
+        purpose=Purpose.JUDGE,
+        parent_id=job.id,
+    )

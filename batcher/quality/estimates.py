@@ -1,0 +1,310 @@
+"""How accurate a job's answers are, by what was drawn of them: judged by models, people and known answers.
+
+A job's answers are divided by tier and model, and there into those whose right answer was known beforehand,
+the first ones, drawn with certainty, and the others, drawn with the job's share. How many answers each part
+holds is known, so a part counts for as much as it holds, not for as much as was drawn of it.
+
+Where several have looked at an answer, a person's word counts before a known answer, that before a judge's;
+of several people's or judges' the latest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, exists, func, select
+
+from batcher.quality.correction import Corrected, Judged, corrected_share
+from batcher.quality.golden import GOLDEN
+from batcher.quality.judge import JUDGE, PERSON
+from batcher.quality.judgements import hopeless
+from batcher.statistics.agreement import Agreement, agreement
+from batcher.statistics.intervals import Interval
+from batcher.statistics.weighted import Stratum, weighted_share
+from batcher.store.tables import items, results, sampled_items, samples, tallies
+
+LEAST_DRAWN: Final = 3
+"""Fewer checked answers of the rest of a model's answers say nothing by themselves: then the first ones,
+which were all drawn, stand for the rest too."""
+
+PEOPLE: Final = "person"
+KNOWN: Final = "golden"
+JUDGES: Final = "judge"
+"""Whose word counts."""
+
+FIRST: Final = "first"
+REST: Final = "rest"
+"""Answers without a known one: those drawn with certainty, and the others."""
+
+
+class Part(NamedTuple):
+    """A part of a job's answers, within which all were as likely to be looked at.
+
+    ``kind`` is ``golden``, ``first`` or ``rest``.
+    """
+
+    job_id: int
+    tier: str
+    model: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """An answer that somebody looked at.
+
+    Attributes:
+        part: the part that it is from.
+        by: whose word counts: ``person``, ``golden`` or ``judge``.
+        correct: what that is.
+        judge: what a judge said, if one did.
+        person: what a person said, if one did.
+        judged_by: the judge's name.
+    """
+
+    part: Part
+    by: str
+    correct: bool
+    judge: bool | None = None
+    person: bool | None = None
+    judged_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """An estimated share of correct answers.
+
+    Attributes:
+        interval: the share with its 95 % interval.
+        scored: how many answers it rests on.
+        correct: how many of them were correct, each counted once: not the share's numerator.
+        by: how many were decided by people, known answers and judges.
+        answers: how many answers it speaks of.
+    """
+
+    interval: Interval
+    scored: int
+    correct: int
+    by: dict[str, int]
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What is known of a job's answers by what was drawn of them.
+
+    Attributes:
+        drawn: answers that were drawn.
+        waiting: of them, those that nobody has looked at yet.
+        hopeless: of these, those that no judge will: its call failed, or no model may.
+        whole: the job's estimate; None while nothing but known answers was looked at.
+        strata: estimates by tier and model, in that order.
+        agreement: how far judges and people agree, by judge.
+        corrected: the estimate by judges alone, corrected by what people said of the same answers.
+    """
+
+    drawn: int
+    waiting: int
+    hopeless: int
+    whole: Estimate | None
+    strata: dict[tuple[str, str], Estimate] = field(default_factory=dict)
+    agreement: dict[str, Agreement] = field(default_factory=dict)
+    corrected: Corrected | None = None
+
+
+def read_sampled(connection: Connection, job_id: int) -> Sampled | None:
+    """What was drawn of a job and what came of it; None if nothing was drawn."""
+    of_job = sampled_items.c.job_id == job_id
+    drawn = connection.execute(select(func.count()).where(of_job)).scalar_one()
+    if not drawn:
+        return None
+    scored = exists().where(samples.c.item_id == sampled_items.c.item_id, samples.c.score.is_not(None))
+    waiting = connection.execute(select(func.count()).where(of_job, ~scored)).scalar_one()
+    looked = looked_at(connection, [job_id])
+    sizes = _sizes(connection, [job_id])
+    whole, strata = None, {}
+    if any(one.part.kind != KNOWN for one in looked):
+        whole = _estimate(looked, sizes)
+        strata = {key: _estimate(*only) for key, only in _by_stratum(looked, sizes).items()}
+    return Sampled(
+        drawn=int(drawn),
+        waiting=int(waiting),
+        hopeless=hopeless(connection, job_id) if waiting else 0,
+        whole=whole,
+        strata={key: found for key, found in strata.items() if found is not None},
+        agreement=agreements(looked),
+        corrected=corrected_share(_judged(looked, sizes)),
+    )
+
+
+def estimates_by_model(connection: Connection, job_ids: Sequence[int]) -> dict[str, Estimate]:
+    """How accurate each model's answers in these jobs were, as far as anybody looked.
+
+    Parts at which nobody looked are left out: a job without a judge says what its known answers say.
+    """
+    looked = looked_at(connection, job_ids)
+    seen = {(*one.part[:3], one.part.kind == KNOWN) for one in looked}
+    sizes = {
+        part: size
+        for part, size in _sizes(connection, job_ids).items()
+        if (*part[:3], part.kind == KNOWN) in seen
+    }
+    found = {}
+    for model in sorted({one.part.model for one in looked}):
+        own = [one for one in looked if one.part.model == model]
+        estimate = _estimate(own, {part: size for part, size in sizes.items() if part.model == model})
+        if estimate is not None:
+            found[model] = estimate
+    return found
+
+
+def agreements(looked: Iterable[Looked]) -> dict[str, Agreement]:
+    """How far each judge agrees with people, on the answers that both looked at."""
+    pairs: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    for one in looked:
+        if one.judge is not None and one.person is not None:
+            pairs[one.judged_by].append((one.judge, one.person))
+    compared = {judge: agreement(both) for judge, both in sorted(pairs.items())}
+    return {judge: found for judge, found in compared.items() if found is not None}
+
+
+def looked_at(connection: Connection, job_ids: Sequence[int]) -> list[Looked]:
+    """The answers of these jobs that somebody looked at, in order of submission."""
+    query = (
+        select(
+            samples.c.item_id,
+            samples.c.job_id,
+            samples.c.judged_by,
+            samples.c.correct,
+            results.c.tier,
+            results.c.model,
+            sampled_items.c.tier.label("drawn_tier"),
+            sampled_items.c.model.label("drawn_model"),
+            sampled_items.c.probability,
+        )
+        .join(items, items.c.id == samples.c.item_id)
+        .join(results, results.c.id == items.c.result_id)
+        .outerjoin(sampled_items, sampled_items.c.item_id == samples.c.item_id)
+        .where(samples.c.job_id.in_(job_ids), samples.c.score.is_not(None))
+        .order_by(samples.c.item_id, func.coalesce(samples.c.judged_at, 0.0), samples.c.judged_by)
+    )
+    by_item = groupby(connection.execute(query), key=lambda row: row.item_id)
+    return [found for _, rows in by_item if (found := _looked(list(rows))) is not None]
+
+
+def _looked(rows: Sequence[Any]) -> Looked | None:
+    """What those who looked at an answer say together; None: it was neither drawn nor known."""
+    said = {_kind(row.judged_by): row for row in rows}
+    first = rows[0]
+    if KNOWN in said:
+        part = Part(first.job_id, first.tier, first.model, KNOWN)
+    elif first.probability is not None:
+        kind = FIRST if first.probability >= 1 else REST
+        part = Part(first.job_id, first.drawn_tier, first.drawn_model, kind)
+    else:
+        return None
+    by = next(who for who in (PEOPLE, KNOWN, JUDGES) if who in said)
+    judge, person = said.get(JUDGES), said.get(PEOPLE)
+    return Looked(
+        part,
+        by,
+        bool(said[by].correct),
+        None if judge is None else bool(judge.correct),
+        None if person is None else bool(person.correct),
+        "" if judge is None else judge.judged_by.removeprefix(JUDGE),
+    )
+
+
+def _kind(judged_by: str) -> str:
+    if judged_by.startswith(PERSON):
+        return PEOPLE
+    return JUDGES if judged_by.startswith(JUDGE) else KNOWN
+
+
+def _sizes(connection: Connection, job_ids: Sequence[int]) -> dict[Part, int]:
+    """How many answers each part of these jobs holds."""
+    known = (
+        select(samples.c.job_id, results.c.tier, results.c.model, items.c.reused, func.count().label("held"))
+        .join(items, items.c.id == samples.c.item_id)
+        .join(results, results.c.id == items.c.result_id)
+        .where(samples.c.job_id.in_(job_ids), samples.c.judged_by == GOLDEN)
+        .group_by(samples.c.job_id, results.c.tier, results.c.model, items.c.reused)
+    )
+    has_known = exists().where(samples.c.item_id == sampled_items.c.item_id, samples.c.judged_by == GOLDEN)
+    of_first = (sampled_items.c.job_id, sampled_items.c.tier, sampled_items.c.model)
+    first = (
+        select(*of_first, func.count().label("held"))
+        .where(sampled_items.c.job_id.in_(job_ids), sampled_items.c.probability >= 1, ~has_known)
+        .group_by(*of_first)
+    )
+    fresh = select(tallies.c.job_id, tallies.c.tier, tallies.c.model, tallies.c.answered)
+    sizes: Counter[Part] = Counter()
+    for row in connection.execute(fresh.where(tallies.c.job_id.in_(job_ids))):
+        sizes[Part(row.job_id, row.tier, row.model, REST)] += int(row.answered)
+    for row in connection.execute(known):
+        sizes[Part(row.job_id, row.tier, row.model, KNOWN)] += row.held
+        if not row.reused:
+            sizes[Part(row.job_id, row.tier, row.model, REST)] -= row.held
+    for row in connection.execute(first):
+        sizes[Part(row.job_id, row.tier, row.model, FIRST)] += row.held
+        sizes[Part(row.job_id, row.tier, row.model, REST)] -= row.held
+    return {part: size for part, size in sizes.items() if size > 0}
+
+
+Given = tuple[list[Looked], dict[Part, int]]
+
+
+def _by_stratum(looked: Sequence[Looked], sizes: Mapping[Part, int]) -> dict[tuple[str, str], Given]:
+    """The same, by tier and model."""
+    found: dict[tuple[str, str], Given] = {}
+    for part, size in sorted(sizes.items()):
+        found.setdefault((part.tier, part.model), ([], {}))[1][part] = size
+    for one in looked:
+        if (one.part.tier, one.part.model) in found:
+            found[one.part.tier, one.part.model][0].append(one)
+    return found
+
+
+def _estimate(looked: Sequence[Looked], sizes: Mapping[Part, int]) -> Estimate | None:
+    given = [one for one in looked if one.part in sizes]
+    strata = [
+        Stratum(sum(one.correct for one in found), len(found), size) for found, size in _cells(given, sizes)
+    ]
+    share = weighted_share(strata)
+    if share is None:
+        return None
+    return Estimate(
+        interval=share.interval,
+        scored=share.drawn,
+        correct=sum(one.correct for one in given),
+        by=dict(Counter(one.by for one in given)),
+        answers=sum(sizes.values()),
+    )
+
+
+def _cells(looked: Iterable[Looked], sizes: Mapping[Part, int]) -> list[tuple[list[Looked], int]]:
+    """What was looked at of every part, and how many answers that stands for."""
+    by_part: dict[Part, list[Looked]] = {part: [] for part in sizes}
+    for one in looked:
+        by_part[one.part].append(one)
+    cells: dict[Part, tuple[list[Looked], int]] = {}
+    for part, found in by_part.items():
+        first = part._replace(kind=FIRST)
+        few = part.kind == REST and first in by_part and len(found) < LEAST_DRAWN
+        cell, size = cells.get(first if few else part, ([], 0))
+        cells[first if few else part] = (cell + found, size + sizes[part])
+    return list(cells.values())
+
+
+def _judged(looked: Iterable[Looked], sizes: Mapping[Part, int]) -> list[Judged]:
+    """The answers that a judge looked at, each with how many it stands for."""
+    given = [one for one in looked if one.part in sizes and one.judge is not None]
+    return [
+        Judged(size / len(found), bool(one.judge), one.person)
+        for found, size in _cells(given, sizes)
+        for one in found
+    ]

@@ -1,0 +1,252 @@
+"""Which of the measured models to take: the cheapest that clears the floor, and what taking it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from batcher.money import format_usd
+from batcher.quality.evaluation import Measurement
+from batcher.statistics.intervals import Interval
+from batcher.statistics.paired import Difference, PairedCounts, Within, difference, mcnemar, within
+from batcher.statistics.sample_size import more_to_settle
+
+MARGIN: Final = 0.05
+"""The loss of accuracy that switching to a cheaper model may cost: 5 points."""
+
+
+class Standing(StrEnum):
+    """Where a model's accuracy lies: its whole interval at or above the floor, below it, or neither."""
+
+    CLEARS = "clears"
+    MISSES = "misses"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A measured model beside the floor.
+
+    Attributes:
+        more: samples that would settle an open case at the present rate; None if no number does, because
+            its accuracy is the floor itself; 0 where it is settled.
+        is_on_frontier: whether no other model is both as cheap and more accurate, or cheaper and as accurate.
+    """
+
+    measured: Measurement
+    accuracy: Interval
+    standing: Standing
+    more: int | None
+    is_on_frontier: bool
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        return self.measured.model
+
+    @property
+    def per_document_nusd(self) -> float:
+        """What a document cost."""
+        return self.measured.per_document_nusd or 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models on the documents that both answered; the second would take the first's place.
+
+    Attributes:
+        counts: documents that both, only the first, only the second, or neither got right.
+        difference: the second's accuracy less the first's.
+        p_value: of McNemar's test that both are right equally often.
+        within: whether switching costs at most 5 points.
+    """
+
+    first: str
+    second: str
+    counts: PairedCounts
+    difference: Difference
+    p_value: float
+    within: Within
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the measurements say.
+
+    Attributes:
+        floor: the least accuracy that is good enough, 0 to 1.
+        confidence: of every interval, 0 to 1.
+        placed: the models with a score, cheapest document first.
+        chosen: the cheapest that clears the floor, or None.
+        best: the most accurate, the cheaper of equals.
+        present: what the task would use without this; None if it was not measured.
+        against_best: every other model beside the best one.
+        switches: the chosen model in place of the best, and in place of the present one, where it is another.
+    """
+
+    floor: float
+    confidence: float
+    placed: tuple[Placed, ...]
+    chosen: Placed | None
+    best: Placed | None
+    present: Placed | None
+    against_best: tuple[Comparison, ...]
+    switches: tuple[Comparison, ...]
+
+    @property
+    def close_calls(self) -> tuple[Placed, ...]:
+        """Open cases that would be chosen if they cleared the floor: those cheaper than the choice."""
+        limit = self.chosen.per_document_nusd if self.chosen else float("inf")
+        return tuple(
+            one for one in self.placed if one.standing is Standing.OPEN and one.per_document_nusd < limit
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence."""
+        if self.best is None:
+            return "Nothing was measured: no document has an answer yet."
+        floor, sure = percent(self.floor), f"{percent(self.confidence)} confidence"
+        if self.chosen is not None:
+            alone = len(self.placed) == 1
+            what = "clears" if alone else "is the cheapest model that clears"
+            return f"{self.chosen.model} {what} the floor of {floor} with {sure}: {figures(self.chosen)}."
+        if not self.close_calls:
+            closest = f"{self.best.model} comes closest, {figures(self.best)}"
+            return f"No model reaches the floor of {floor}: {closest}."
+        nearest = min(self.close_calls, key=lambda one: float("inf") if one.more is None else one.more)
+        return (
+            f"No model clears the floor of {floor} with {sure} yet: {nearest.model} may, {figures(nearest)}; "
+            f"{settling(nearest)}."
+        )
+
+
+def judge(
+    measurements: Sequence[Measurement], floor: float, confidence: float, present: str | None = None
+) -> Verdict:
+    """Weigh the models against the floor and against each other.
+
+    Args:
+        measurements: one for each model; those without a score are passed over.
+        floor: the least accuracy that is good enough, 0 to 1.
+        confidence: of the intervals, 0 to 1; the measurements' own.
+        present: the model that the task would use without this.
+    """
+    placed = _place(measurements, floor, confidence)
+    best = max(placed, key=lambda one: (one.accuracy.share, -one.per_document_nusd), default=None)
+    chosen = next((one for one in placed if one.standing is Standing.CLEARS), None)
+    in_use = next((one for one in placed if one.model == present), None)
+    others = [one for one in placed if one is not best]
+    against_best = [compare(best, one, confidence) for one in others] if best else []
+    switches = []
+    if chosen is not None:
+        replaced = {one.model: one for one in (best, in_use) if one is not None and one is not chosen}
+        switches = [compare(one, chosen, confidence) for one in replaced.values()]
+    return Verdict(
+        floor=floor,
+        confidence=confidence,
+        placed=placed,
+        chosen=chosen,
+        best=best,
+        present=in_use,
+        against_best=tuple(found for found in against_best if found is not None),
+        switches=tuple(found for found in switches if found is not None),
+    )
+
+
+def _place(measurements: Sequence[Measurement], floor: float, confidence: float) -> tuple[Placed, ...]:
+    by_cost = sorted(
+        (found for found in measurements if found.accuracy is not None),
+        key=lambda found: (found.per_document_nusd or 0.0, -(found.accuracy.share if found.accuracy else 0)),
+    )
+    placed = []
+    most = -1.0
+    for found in by_cost:
+        assert found.accuracy is not None
+        interval = found.accuracy
+        standing = Standing.OPEN
+        if interval.low >= floor:
+            standing = Standing.CLEARS
+        elif interval.high < floor:
+            standing = Standing.MISSES
+        more: int | None = 0
+        if standing is Standing.OPEN:
+            more = more_to_settle(found.correct, found.scored, floor, confidence)
+        placed.append(Placed(found, interval, standing, more, interval.share > most))
+        most = max(most, interval.share)
+    return tuple(placed)
+
+
+def compare(first: Placed, second: Placed, confidence: float) -> Comparison | None:
+    """The second in place of the first, on the documents that both have a score for; None without any."""
+    right = {outcome.key: outcome.correct for outcome in first.measured.outcomes}
+    pairs = [
+        (right[outcome.key], outcome.correct) for outcome in second.measured.outcomes if outcome.key in right
+    ]
+    if not pairs:
+        return None
+    counts = PairedCounts.of(pairs)
+    return Comparison(
+        first=first.model,
+        second=second.model,
+        counts=counts,
+        difference=difference(counts, confidence),
+        p_value=mcnemar(counts),
+        within=within(counts, MARGIN, confidence),
+    )
+
+
+def percent(share: float) -> str:
+    """A share for people, to a tenth: ``91.2 %``, ``85 %``."""
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
+
+
+def accuracy_words(interval: Interval, scored: int) -> str:
+    """``accuracy 91.2 % (88.1 to 93.6 %, 512 scored)``."""
+    return (
+        f"accuracy {100 * interval.share:.1f} % "
+        f"({100 * interval.low:.1f} to {100 * interval.high:.1f} %, {scored:,} scored)"
+    )
+
+
+def figures(one: Placed) -> str:
+    """A model's accuracy and its cost per correct answer, in words."""
+    cost = one.measured.per_correct_nusd
+    price = "no correct answer" if cost is None else f"{format_usd(round(cost))} per correct answer"
+    return f"{accuracy_words(one.accuracy, one.measured.scored)}, {price}"
+
+
+def settling(one: Placed) -> str:
+    """How many more samples settle an open case, in words."""
+    if one.more is None:
+        return "no number of samples settles it: its accuracy is the floor itself"
+    return f"about {one.more:,} more sample{'' if one.more == 1 else 's'} would settle it"
+
+
+def switch_words(found: Comparison, role: str) -> str:
+    """What taking the second model in place of the first changes, in a sentence.
+
+    Args:
+        found: the comparison.
+        role: what the first one is, e.g. ``the most accurate``.
+    """
+    points = 100 * found.difference.difference
+    change = "changes the accuracy by" if points >= 0 else "costs"
+    size = f"{points:+.1f}" if points >= 0 else f"{-points:.1f}"
+    verdict = {
+        Within.YES: "within 5 points",
+        Within.NO: "more than 5 points",
+        Within.OPEN: "whether that is within 5 points is open",
+    }[found.within]
+    return (
+        f"Switching to {found.second} from {found.first}, {role}, {change} {size} points "
+        f"({100 * found.difference.low:+.1f} to {100 * found.difference.high:+.1f}, "
+        f"{found.counts.items:,} documents in common, p {p_words(found.p_value)}): {verdict}."
+    )
+
+
+def p_words(p_value: float) -> str:
+    """``= 0.04``, or ``< 0.001``."""
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.2g}"

@@ -1,0 +1,1 @@
+"""Ladders learned from golden data: which model first, when its answer stands, which model next."""

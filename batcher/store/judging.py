@@ -1,0 +1,48 @@
+"""Jobs whose answers are judged, and the judges' jobs under them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import Connection, and_, or_, select
+
+from batcher.domain import ItemStatus, JobState, Purpose
+from batcher.store.jobs import Job, list_jobs_where
+from batcher.store.tables import items, jobs
+
+_LATELY_S: Final = 86_400.0
+"""So long after its end a job's drawn answers are still looked after."""
+
+
+def jobs_to_judge(connection: Connection, job_ids: Sequence[int] | None, now: float) -> list[Job]:
+    """The jobs that are sampled, of these, and of those whose judges these are, oldest first.
+
+    Args:
+        connection: any transaction.
+        job_ids: judged jobs or judges' own; None: all that run, ended within a day, or have a judge at work.
+        now: Unix seconds.
+    """
+    judges = select(jobs.c.parent_id).where(jobs.c.purpose == Purpose.JUDGE.value)
+    if job_ids is None:
+        at_work = judges.where(jobs.c.state == JobState.RUNNING.value)
+        active = or_(
+            jobs.c.state.in_([JobState.RUNNING.value, JobState.INGESTING.value]),
+            and_(jobs.c.state == JobState.DONE.value, jobs.c.finished_at > now - _LATELY_S),
+            jobs.c.id.in_(at_work),
+        )
+        return list_jobs_where(connection, jobs.c.sampling.is_not(None), active)
+    of_these = or_(jobs.c.id.in_(job_ids), jobs.c.id.in_(judges.where(jobs.c.id.in_(job_ids))))
+    return list_jobs_where(connection, jobs.c.purpose != Purpose.JUDGE.value, of_these)
+
+
+def children_of(connection: Connection, job_id: int) -> list[Job]:
+    """The judges' jobs under a job, oldest first."""
+    is_judge = jobs.c.purpose == Purpose.JUDGE.value
+    return list_jobs_where(connection, jobs.c.parent_id == job_id, is_judge)
+
+
+def has_pending(connection: Connection, job_id: int) -> bool:
+    """Whether any of a job's items waits."""
+    query = select(items.c.id).where(items.c.job_id == job_id, items.c.status == ItemStatus.PENDING.value)
+    return connection.execute(query.limit(1)).scalar() is not None

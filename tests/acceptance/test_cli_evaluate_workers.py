@@ -1,0 +1,56 @@
+"""Evaluating where workers do the work: nothing starts before the cap is shared out, then they do it all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.fleet import Fleet
+from tests.support.redis_server import RedisServer
+from tests.support.vendor_server import VendorProcess
+
+EVALUATE = ("evaluate", "--task", "./cards", "--golden", "golden.jsonl", "--json")
+
+
+@pytest.fixture
+def vendor() -> Iterator[VendorProcess]:
+    with VendorProcess() as found:
+        yield found
+
+
+@pytest.fixture
+def fleet(tmp_path_factory: pytest.TempPathFactory, vendor: VendorProcess) -> Iterator[Fleet]:
+    """One worker of all tiers."""
+    folder = tmp_path_factory.mktemp("fleet")
+    with RedisServer(folder) as redis:
+        made = Fleet.make(
+            folder,
+            broker_url=redis.url,
+            store_url=f"sqlite:///{folder / 'store.db'}",
+            openai_url=vendor.openai_url,
+            BATCHER_CONCURRENCY="4",
+            BATCHER_CHUNK_ITEMS="4",
+        )
+        made.worker("--tier", "economy", "--tier", "standard", "--beat")
+        yield made
+        made.end()
+
+
+def test_workers_answer_for_both_models_under_the_shared_cap(fleet: Fleet, vendor: VendorProcess) -> None:
+    rows = [{"id": str(n), "text": f"Known text number {n}.", "expected": {"pages": n}} for n in range(10)]
+    (fleet.folder / "golden.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    both = ("--model", "gpt-4o-mini", "--model", "gpt-4.1-mini")
+    capped = fleet.batcher(*EVALUATE, *both, "--max-cost", "0.0009", code=4).json
+    charged = vendor.totals()["cost_nusd"]
+    assert 0 < charged <= 900_000
+    assert any(model["waiting"] for model in capped["models"])
+    report = fleet.batcher(*EVALUATE, *both, "--max-cost", "1").json
+    assert [model["scored"] for model in report["models"]] == [10, 10]
+    assert sum(model["cost_usd"] for model in report["models"]) == pytest.approx(
+        vendor.totals()["cost_nusd"] / 1e9, abs=1e-8
+    )
+    assert vendor.totals()["calls"] == 20
+    assert fleet.batcher(*EVALUATE, *both).json["models"] == report["models"]
+    assert fleet.nothing_reserved_nor_unknown()

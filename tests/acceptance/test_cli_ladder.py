@@ -1,0 +1,147 @@
+"""A learned ladder: calibrated on known answers, climbed by new documents, and never paid for twice."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batcher.simulator.faults import Fault
+from batcher.simulator.requests import Call
+from tests.support.vendor_server import VendorServer
+
+from .conftest import CONFIG, Cli
+
+CHEAP, DEAR = "gpt-4o-mini", "gpt-4.1"
+CHEAP_ID = "gpt-4o-mini-2024-07-18"
+RIGHT = {"title": "River", "pages": 3, "author": {"name": "A", "age": 1}, "tags": []}
+WRONG = {**RIGHT, "title": "Bridge", "pages": 9}
+WORDS = [
+    "ledger",
+    "harvest",
+    "window",
+    "copper",
+    "garden",
+    "letter",
+    "market",
+    "signal",
+    "winter",
+    "bottle",
+    "engine",
+    "paper",
+]
+
+
+def make_documents(folder: Path, count: int, seed: int) -> list[str]:
+    """Half of them are tricky, which the cheap model gets wrong; returns the tricky ones' names."""
+    draw = random.Random(seed)
+    folder.mkdir()
+    tricky = []
+    for number in range(count):
+        words = draw.choices(WORDS, k=30)
+        if number % 2:
+            words.insert(draw.randrange(30), "notwithstanding hereinafter provided")
+            tricky.append(f"{number:03}.txt")
+        (folder / f"{number:03}.txt").write_text(f"Paper {seed}-{number}. " + " ".join(words))
+    return tricky
+
+
+@pytest.fixture
+def known(cli: Cli, vendor_server: VendorServer) -> Path:
+    """160 known documents; the dear model is always right, the cheap one on those that are not tricky."""
+    folder = cli.folder / "known"
+    make_documents(folder, 160, seed=1)
+    rows = [{"file": f"{n:03}.txt", "expected": {"title": "River", "pages": 3}} for n in range(160)]
+    (folder / "golden.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def decide(call: Call) -> Fault | None:
+        is_wrong = call.model == CHEAP_ID and "hereinafter" in call.text
+        return Fault(text=json.dumps(WRONG if is_wrong else RIGHT), times=None)
+
+    vendor_server.on_call(decide)
+    limits = f'[models."{DEAR}"]\nrpm = 1000000\ntpm = 1000000000\n'
+    (cli.folder / "batcher.toml").write_text(f"{CONFIG}\n{limits}")
+    return folder
+
+
+def learn(cli: Cli, *words: str | int | float, code: int | None = 0) -> Any:
+    golden = ("--golden", "known/golden.jsonl", "--model", CHEAP, "--model", DEAR)
+    return cli("ladder", "learn", "--task", "./cards", *golden, *words, "--json", code=code).json
+
+
+def test_a_ladder_is_learned_shown_and_climbed(cli: Cli, vendor_server: VendorServer, known: Path) -> None:
+    learned = learn(cli, "--accuracy", 0.95)
+    assert [step["model"] for step in learned["steps"]] == [CHEAP, DEAR]
+    assert learned["reached"]
+    assert learned["evidence"]["accuracy"] > 0.95
+    models = {one["model"]: one for one in learned["evidence"]["models"]}
+    assert learned["evidence"]["cost_usd"] < 0.75 * models[DEAR]["cost_usd"]
+    assert cli("ladder", "show", "--task", "./cards", "--json").json == learned
+    vendor_server.clear_bill()
+    assert learn(cli, "--accuracy", 0.95)["steps"] == learned["steps"]
+    assert vendor_server.bill == [], "what is measured is not measured again"
+
+    tricky = make_documents(cli.folder / "fresh", 60, seed=2)
+    submitted = ("submit", "fresh", "--task", "./cards", "--learned-ladder", "--yes")
+    cli(*submitted)
+    calls = [line.model for line in vendor_server.bill]
+    assert len([name for name in calls if name != CHEAP_ID]) in range(len(tricky) - 2, len(tricky) + 6)
+    results = [json.loads(line) for line in cli("results", "--format", "jsonl").out.splitlines()]
+    assert len(results) == 60
+    right = [row for row in results if row["output"]["title"] == "River"]
+    assert len(right) >= 58
+    assert {row["model"] for row in results if Path(row["source"]).name in tricky} == {DEAR}
+    vendor_server.clear_bill()
+    cli(*submitted)
+    assert vendor_server.bill == [], "a second submission asks nobody"
+
+
+def test_an_answer_that_gives_itself_away_climbs_and_the_ledger_is_the_bill(
+    cli: Cli, vendor_server: VendorServer, known: Path
+) -> None:
+    """No text says which documents the cheap model gets wrong: its answers do."""
+
+    def decide(call: Call) -> Fault | None:
+        number = int(call.text.partition("Paper ")[2].split(".")[0].partition("-")[2])
+        is_wrong = call.model == CHEAP_ID and number % 7 in {2, 5}
+        return Fault(text=json.dumps(WRONG if is_wrong else RIGHT), times=None)
+
+    vendor_server.on_call(decide)
+    learn(cli, "--accuracy", 0.95)
+    make_documents(cli.folder / "fresh", 28, seed=3)
+    cli("submit", "fresh", "--task", "./cards", "--learned-ladder", "--yes")
+    by_purpose = {row["purpose"]: row for row in cli("spend", "--by", "purpose", "--json").json}
+    assert by_purpose["answer"]["calls"] == 28
+    assert by_purpose["escalation"]["calls"] == 8
+    booked = sum(row["booked_usd"] for row in by_purpose.values())
+    assert booked == pytest.approx(sum(line.cost_nusd for line in vendor_server.bill) / 1e9, abs=1e-12)
+    results = [json.loads(line) for line in cli("results", "--format", "jsonl").out.splitlines()]
+    assert {row["output"]["title"] for row in results} == {"River"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("ladder", "learn", "--task", "./cards", "--golden", "known/golden.jsonl"), "either --accuracy"),
+        (("ladder", "show", "--task", "./cards"), "No ladder was learned"),
+        (("submit", "known", "--task", "./cards", "--learned-ladder"), "batcher ladder learn"),
+        (
+            ("submit", "known", "--task", "./cards", "--learned-ladder", "--model", CHEAP),
+            "leave --model and --floor out",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said(cli: Cli, known: Path, words: tuple[str, ...], told: str) -> None:
+    assert told in cli(*words, code=2).err
+
+
+def test_too_few_known_answers_are_said(cli: Cli, known: Path) -> None:
+    found = cli(
+        *("ladder", "learn", "--task", "./cards", "--golden", "known/golden.jsonl", "--accuracy", 0.9),
+        *("--model", CHEAP, "--model", DEAR, "--limit", 10),
+        code=2,
+    )
+    assert "golden rows" in found.err

@@ -1,0 +1,47 @@
+"""Golden rows whose best ladder is known, because they were made so."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from batcher.routing.ladder.records import GoldenRow, RecordedAnswer
+
+CLASSES = ("alpha", "beta", "gamma", "delta")
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a made model behaves: its accuracy, what a call costs, and whether its log-probability tells.
+
+    A telling one is unsure whenever it errs, a hinting one mostly.
+    """
+
+    accuracy: float
+    cost_nusd: int
+    telling: bool = False
+    hinting: bool = False
+
+
+def made_rows(
+    count: int,
+    models: Mapping[str, Made],
+    seed: int = 0,
+    text: Callable[[random.Random, str], str] = lambda chance, gold: f"document {chance.random():.6f}",
+) -> list[GoldenRow]:
+    """Rows of four classes; models err independently of each other."""
+    chance = random.Random(seed)
+    rows = []
+    for number in range(count):
+        gold = chance.choice(CLASSES)
+        answers = {}
+        for name, made in models.items():
+            right = chance.random() < made.accuracy
+            said = gold if right else chance.choice([one for one in CLASSES if one != gold])
+            sure = chance.uniform(-0.05, -0.001) if right or not made.telling else chance.uniform(-2.0, -0.5)
+            if made.hinting:
+                sure = -chance.expovariate(8.0 if right else 2.0)
+            answers[name] = RecordedAnswer(said, right, made.cost_nusd, sure)
+        rows.append(GoldenRow(str(number), text(chance, gold), gold, answers))
+    return rows

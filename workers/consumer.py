@@ -1,0 +1,72 @@
+"""Takes messages off the queues, and drops those that are none of ours: whoever may write there may err."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from celery.worker.consumer import Consumer
+from kombu.exceptions import ContentDisallowed
+
+from batcher.dispatch.celery_app import MAINTAIN, WORK
+
+_log = logging.getLogger("batcher.worker")
+
+_ARGUMENTS: Final = {WORK: 1, MAINTAIN: 0}
+"""How many words the entrypoints take."""
+
+_HEADERS: Final = ("task", "id", "lang", "expires", "root_id", "argsrepr", "kwargsrepr", "origin")
+"""All that an entrypoint needs; each is a text."""
+
+_MALFORMED: Final = (ValueError, TypeError, KeyError)
+
+
+class CarefulConsumer(Consumer):
+    """Celery's consumer, which ends its whole process over a body or header that it does not expect."""
+
+    def create_task_handler(self, *given: Any) -> Any:
+        """What is called with each message."""
+        handle = super().create_task_handler(*given)  # type: ignore[no-untyped-call]
+
+        def handle_ours(message: Any) -> None:
+            fault = fault_of(message)
+            if not fault:
+                # Celery trusts the others, like an eta, which we never send.
+                message.headers = {
+                    name: message.headers[name]
+                    for name in _HEADERS
+                    if isinstance(message.headers.get(name), str)
+                }
+                try:
+                    handle(message)
+                except _MALFORMED as error:
+                    if message.acknowledged:
+                        raise
+                    fault = f"its headers are wrong ({type(error).__name__})"
+            if fault:
+                _log.error("a message that is none of batcher's was dropped: %s", fault)
+                message.ack_log_error(_log, self.connection_errors)
+
+        return handle_ours
+
+
+def fault_of(message: Any) -> str:
+    """Why a message is none of ours, in words that hold nothing of it; "" if it is one."""
+    headers = message.headers
+    task = headers.get("task") if isinstance(headers, dict) else None
+    if not isinstance(task, str) or task not in _ARGUMENTS:
+        return "it names no entrypoint"
+    if not isinstance(headers.get("id"), str):
+        return "it has no id"
+    try:
+        body = message.payload
+    except ContentDisallowed:
+        # Celery refuses it, and says so.
+        return ""
+    except Exception:  # noqa: BLE001 - whatever a decoder makes of bytes that it cannot read
+        return "its body cannot be read"
+    match body:
+        case [list(words), dict(named), dict() | None, *rest] if not named and not rest:
+            if len(words) == _ARGUMENTS[task] and all(isinstance(word, str) for word in words):
+                return ""
+    return "its body is no call of an entrypoint"

@@ -1,0 +1,31 @@
+"""The schedule's clock, which rings only where somebody hears it: unheard messages would pile up for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Any, Final
+
+from celery.beat import PersistentScheduler
+
+from batcher.dispatch.celery_app import MAINTENANCE_QUEUE
+from batcher.dispatch.waking import Waker
+from batcher.errors import DependencyError
+
+_log = logging.getLogger("batcher.schedule")
+
+MOST_WAITING: Final = 3
+
+
+class SparingScheduler(PersistentScheduler):
+    """Celery's scheduler, which sends nothing while a few messages wait that nobody has taken."""
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Send what is due."""
+        with contextlib.suppress(DependencyError):
+            if Waker(self.app).depth(MAINTENANCE_QUEUE) >= MOST_WAITING:
+                _log.warning(
+                    "nobody takes messages off %s: start a worker that consumes it", MAINTENANCE_QUEUE
+                )
+                return
+        super().apply_entry(entry, producer)  # type: ignore[no-untyped-call]
