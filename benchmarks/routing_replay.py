@@ -7,8 +7,9 @@ any share of the documents to one and the rest to another, which makes every spe
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from batcher.routing.ladder.records import GoldenRow, RecordedAnswer
 from batcher.routing.ladder.text_scorer import TextSignals
 
 _RESAMPLES: Final = 2_000
+_MOSTLY: Final = 0.9
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,17 @@ def walk(policy: LadderPolicy, signals: TextSignals, row: GoldenRow) -> Walk:
             kept = row.answers[answers[verdict.kept].model]
             return Walk(cost, kept, tuple(one.model for one in answers))
         step += 1
+
+
+def whole_rows(rows: Sequence[GoldenRow]) -> list[GoldenRow]:
+    """The rows that every model answered, of those models that answered at least nine rows of ten."""
+    counts = Counter(name for row in rows for name in row.answers)
+    names = [name for name, count in counts.items() if count >= _MOSTLY * len(rows)]
+    return [
+        replace(row, answers={name: row.answers[name] for name in names})
+        for row in rows
+        if row.answers.keys() >= set(names)
+    ]
 
 
 def split_rows(rows: Sequence[GoldenRow], seed: int) -> tuple[list[int], list[int]]:

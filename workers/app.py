@@ -32,6 +32,8 @@ if _settings.broker_url is None:
 
 _tiers = tuple(load_catalog(_settings).tiers)
 app = make_app(_settings, _tiers)
+# Else Celery makes one where it asks for the current app, with a celeryconfig.py of the working folder.
+app.set_default()
 app.conf.worker_consumer = "workers.consumer:CarefulConsumer"
 app.conf.beat_scheduler = "workers.schedule:SparingScheduler"
 

@@ -16,8 +16,8 @@ from batcher.domain import AttemptState, Purpose
 from batcher.errors import TaskError
 from batcher.planning.fit import Fit
 from batcher.planning.requests import expected_input_tokens, fit_of
-from batcher.quality.estimates import estimates_by_model
-from batcher.statistics.intervals import Interval
+from batcher.routing.evidence import read_scores
+from batcher.statistics.intervals import Interval, wilson
 from batcher.store.attempts import SEQUENCE_BITS
 from batcher.store.tables import attempts, documents, items, jobs, leases
 from batcher.tasks.spec import TaskSpec
@@ -354,6 +354,6 @@ def _latencies(calls: Sequence[_Call]) -> dict[str, float]:
 
 def _accuracies(connection: Connection, job_ids: Sequence[int]) -> dict[str, MeasuredAccuracy]:
     return {
-        model: MeasuredAccuracy(found.correct, found.scored, found.interval)
-        for model, found in estimates_by_model(connection, job_ids).items()
+        model: MeasuredAccuracy(found.correct, found.scored, wilson(found.correct, found.scored))
+        for model, found in read_scores(connection, job_ids).items()
     }

@@ -141,27 +141,6 @@ def read_sampled(connection: Connection, job_id: int) -> Sampled | None:
     )
 
 
-def estimates_by_model(connection: Connection, job_ids: Sequence[int]) -> dict[str, Estimate]:
-    """How accurate each model's answers in these jobs were, as far as anybody looked.
-
-    Parts at which nobody looked are left out: a job without a judge says what its known answers say.
-    """
-    looked = looked_at(connection, job_ids)
-    seen = {(*one.part[:3], one.part.kind == KNOWN) for one in looked}
-    sizes = {
-        part: size
-        for part, size in _sizes(connection, job_ids).items()
-        if (*part[:3], part.kind == KNOWN) in seen
-    }
-    found = {}
-    for model in sorted({one.part.model for one in looked}):
-        own = [one for one in looked if one.part.model == model]
-        estimate = _estimate(own, {part: size for part, size in sizes.items() if part.model == model})
-        if estimate is not None:
-            found[model] = estimate
-    return found
-
-
 def agreements(looked: Iterable[Looked]) -> dict[str, Agreement]:
     """How far each judge agrees with people, on the answers that both looked at."""
     pairs: dict[str, list[tuple[bool, bool]]] = defaultdict(list)

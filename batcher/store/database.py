@@ -298,8 +298,8 @@ def describe_trouble(reason: str, url: URL, damaged: bool) -> str:
     if damaged or "malformed" in said:
         return (
             f"The store {place} is damaged: {said}. Restore a copy of it, or move the file away "
-            "(its jobs and answers are then unknown to batcher, and what was answered is paid for again; the caps"
-            " and what today spent are gone too, so set the cap to what is left: batcher budget set --daily "
+            "(its jobs and answers are then unknown to batcher, and what was answered is paid for again; the "
+            "caps and today's spend are gone too, so set the cap to what is left: batcher budget set --daily "
             "AMOUNT)"
         )
     advice = next((todo for words, todo in _ADVICE.items() if words in said), _ADVICE_ELSE)

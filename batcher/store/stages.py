@@ -124,10 +124,7 @@ def count_documents_of(connection: Connection, job_ids: Sequence[int]) -> dict[i
 def _documents(steps: Sequence[dict[ItemStatus, int]], cancelled: bool) -> dict[ItemStatus, int]:
     found = {status: sum(step[status] for step in steps) for status in ItemStatus}
     found[ItemStatus.DONE] = steps[-1][ItemStatus.DONE]
-    between = sum(
-        max(0, step[ItemStatus.DONE] - sum(after.values()))
-        for step, after in pairwise(steps)
-    )
+    between = sum(max(0, step[ItemStatus.DONE] - sum(after.values())) for step, after in pairwise(steps))
     found[ItemStatus.CANCELLED if cancelled else ItemStatus.PENDING] += between
     return found
 

@@ -211,7 +211,9 @@ def test_killed_while_reading_the_corpus_resume_reads_the_rest(cli: Cli) -> None
     running.communicate()
     before = _count_items(cli)
     if before < 20_000:
-        assert cli("status", "--json").json["state"] == "ingesting"
+        noticed = cli("status", "--json").json
+        assert noticed["state"] == "paused"
+        assert "the process that read it is gone" in noticed["waiting_reason"]
     cli.folder.joinpath("elsewhere").mkdir()
     cli.folder = cli.folder / "elsewhere"
     outcome = cli("resume", 1, "--json", code=4).json

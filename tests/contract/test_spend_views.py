@@ -62,7 +62,9 @@ def test_every_view_comes_to_what_the_ledger_holds(
             found = read_spend(connection, view, period)
             assert total_of(found).booked_nusd == ledger_total(connection, period, None) == booked > 0
             accounts = ledger_by_key(connection, view, period)
-            has_accounts = view not in {View.MODEL, View.PURPOSE, View.STAGE} and not (view is View.JOB and period)
+            has_accounts = view not in {View.MODEL, View.PURPOSE, View.STAGE} and not (
+                view is View.JOB and period
+            )
             assert accounts == ({row.key: row.booked_nusd for row in found} if has_accounts else {})
         yesterday = Period("2000-01-01", "2000-01-02")
         assert read_spend(connection, view, yesterday) == []

@@ -117,7 +117,8 @@ def test_nothing_is_imported_from_the_working_folder(fleet: Fleet, vendor_server
         (site / package).symlink_to(root / package)
     traps = fleet.folder
     for name in ("email", "json", "pickle", "socket", "celery", "celeryconfig"):
-        (traps / f"{name}.py").write_text(f"open({str(traps / 'sprung')!r}, 'a').write({name!r} + ' ')\n")
+        who = f"__import__('sys').argv, {name!r}"
+        (traps / f"{name}.py").write_text(f"print({who}, file=open({str(traps / 'sprung')!r}, 'a'))\n")
     for package in ("batcher", "workers"):
         (traps / package).mkdir()
     script = fleet.folder.parent / "batcher-command"

@@ -104,22 +104,19 @@ def test_answers_held_through_an_outage_longer_than_a_lease_are_not_paid_for_twi
 
 def test_a_worker_stops_when_the_schema_changes_under_it(fleet: Fleet, vendor_server: VendorServer) -> None:
     worker = fleet.worker("--tier", "economy")
+    fleet.table("first", 2)
+    fleet.batcher("submit", "first.jsonl", *CARDS)
     with fleet.store.write() as connection:
         head = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
     worker.wait_for("another schema than this worker", 40)
     worker.wait_for("newer than this batcher's")
-    assert state_of_a_broken_store(worker.lines) == "error"
     with fleet.store.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :head"), {"head": head})
     fleet.table("docs", 2)
     fleet.batcher("submit", "docs.jsonl", *CARDS)
-    assert fleet.done(1) == 2
+    assert (fleet.done(1), fleet.done(2)) == (2, 2)
     assert worker.stop() == 0
-
-
-def state_of_a_broken_store(lines: list[dict[str, Any]]) -> str:
-    return next(str(line["level"]) for line in lines if "newer than this batcher's" in line["message"])
 
 
 def test_a_worker_without_a_key_says_so_and_a_job_without_a_worker_asks_for_one(fleet: Fleet) -> None:
