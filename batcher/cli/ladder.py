@@ -11,7 +11,7 @@ import click
 
 from batcher.cli.arguments import MANY
 from batcher.cli.output import echo_json, echo_table, note, say
-from batcher.errors import ConfigurationError, UsageError
+from batcher.errors import UsageError
 from batcher.money import format_usd, usd_to_nusd
 from batcher.settings import Settings
 
@@ -118,14 +118,10 @@ def _learn(settings: Settings, request: SubmitRequest, wanted: Any, goal: Goal, 
 
 
 def _calibrated(rows: list[GoldenRow], goal: Goal, seed: int) -> LadderPolicy:
-    try:
-        from batcher.routing.ladder.calibration import Calibration
-    except ImportError as error:
-        raise ConfigurationError(
-            "Learning a ladder needs scikit-learn. Install it with: pip install 'batcher[ladder]'"
-        ) from error
+    from batcher.routing.ladder.learning import calibrate
+
     note(f"Learning from {len(rows):,} documents ...")
-    return Calibration(rows, seed=seed).ladder(goal)
+    return calibrate(rows, goal, seed=seed)
 
 
 @ladder.command("show")

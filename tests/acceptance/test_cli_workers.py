@@ -132,7 +132,7 @@ def test_a_detached_corpus_that_cannot_be_read_pauses_its_job_with_the_reason(fl
     started = fleet.batcher("submit", "odd.jsonl", *CARDS, "--text-column", "nope", "--detach", "--json")
     job = started.json["job_id"]
     fleet.wait_for_state(job, JobState.PAUSED)
-    assert (fleet.job(job).reason or "").startswith("its corpus could not be read to the end: ")
+    assert (fleet.job(job).reason or "").startswith("its corpus was not read to the end: ")
     assert "nope" in (fleet.job(job).reason or "")
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, make_url, select, text
 
 from batcher.budget.ledger import Ledger
 from batcher.dispatch.maintenance import maintain
 from batcher.domain import JobState
 from batcher.errors import DependencyError
 from batcher.store.database import Store
+from batcher.store.tables import leases
 from tests.support.fleet import Fleet, wait_until
 from tests.support.postgres_server import postgres
 from tests.support.redis_server import RedisServer
@@ -98,6 +99,9 @@ def test_answers_held_through_an_outage_longer_than_a_lease_are_not_paid_for_twi
         others.close()
     assert fleet.done(1) == 4
     assert vendor_server.totals()["calls"] == 4
+    with fleet.store.read() as connection:
+        states = connection.execute(select(leases.c.state)).scalars().all()
+    assert states == ["closed"], "nobody took it from the worker that lived"
     wait_until(lambda: state_of(fleet)["state"] == "serving")
     assert worker.stop() == 0
 

@@ -245,7 +245,8 @@ def test_every_line_of_init_works_when_it_is_uncommented(tmp_path: Path) -> None
     assert catalog.tiers["local"][0] == "my-small-model"
     assert catalog.model("my-llama").provider == "gpu1"
     named = {line.split(" = ")[0] for line in code}
-    tables = {"tiers", "providers", "models", "local_models", "alert_rules"}
+    tables = {"tiers", "providers", "models", "local_models", "alert_rules", "quality", "routing"}
+    assert {f"[{name}]" for name in ("quality", "routing", "alert_rules")} <= named
     assert set(Settings.model_fields) - named == tables
 
 

@@ -183,7 +183,9 @@ def test_a_folder_that_is_gone_is_told(folder: Path, catalog: Catalog, store: St
     with pytest.raises(UsageError, match="/no/such/folder"):
         take_in(store, order)
     with store.read() as connection:
-        assert get_job(connection, job.id).state is JobState.INGESTING
+        paused = get_job(connection, job.id)
+    assert paused.state is JobState.PAUSED
+    assert "/no/such/folder" in (paused.reason or "")
 
 
 def test_an_empty_corpus_makes_no_job(folder: Path, catalog: Catalog, store: Store) -> None:
