@@ -1,14 +1,13 @@
 """Learned ladders against single models, on recorded answers: ``python benchmarks/routing.py --data DIR``.
 
-Calibrates on one part of every ``*.jsonl`` set in DIR and reports on the other, over seeds; then takes one
-seed of each set through a loopback vendor over HTTP. What the bars are stands in README.md. Ends with 1 if
-one is missed.
+Calibrates on one part of every ``*.jsonl`` set in DIR and reports on the other, over seeds; then runs one
+seed of each set as a job of batcher's against a loopback vendor. What the bars are stands in README.md. Ends
+with 1 if one is missed.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from batcher.routing.ladder.goals import Goal
 from batcher.routing.ladder.learning import calibration
 from batcher.routing.ladder.policy import LadderPolicy
 from batcher.routing.ladder.records import GoldenRow, read_rows
-from benchmarks.routing_http import replay_over_http
+from benchmarks.routing_engine import climb, wrapped
 from benchmarks.routing_replay import Estimate, FixedModels, estimate, split_rows, walk, whole_rows
 
 _APART: Final = 1.2
@@ -34,7 +33,7 @@ _LEAST_ROWS: Final = 100
 
 @dataclass(frozen=True)
 class StatedBar:
-    """A figure that issue 6 states for one set: at least this accuracy for at most this spend."""
+    """A bar for one set: at least this accuracy for at most this spend."""
 
     accuracy: float
     spend_usd: float
@@ -50,7 +49,7 @@ STATED: Final[dict[str, tuple[StatedBar, ...]]] = {
 """By name of the set. They are asked for and judged; calibration knows nothing of them."""
 
 AHEAD: Final = frozenset({"cascade_mmlu"})
-"""Sets on which issue 6 wants ladders to be more accurate at equal spend, the interval above zero."""
+"""Sets on which ladders have to be more accurate at equal spend, the interval above zero."""
 
 
 @dataclass
@@ -83,6 +82,12 @@ def goals_for(name: str, rows: Sequence[GoldenRow], spends_usd: Sequence[float])
     kept += [bar.spend_usd * 1e6 for bar in STATED.get(name, ())]
     labels = {f"${spend / 1e6:.4g}": Goal.of_spend(spend) for spend in sorted(set(kept))}
     return {**labels, "as good as the best single": None}
+
+
+def _middle(goals: dict[str, Goal | None]) -> tuple[str, Goal]:
+    """One of the spends in the middle."""
+    spends = [(label, goal) for label, goal in goals.items() if goal is not None]
+    return spends[(len(spends) - 1) // 2]
 
 
 def replay(rows: Sequence[GoldenRow], goals: dict[str, Goal | None], seeds: int) -> dict[str, GoalResult]:
@@ -203,23 +208,25 @@ def report(name: str, rows: Sequence[GoldenRow], results: dict[str, GoalResult],
     return met
 
 
-def over_http(rows: Sequence[GoldenRow], results: dict[str, GoalResult], latency_scale: float) -> bool:
-    """Seed 0 once more, as calls to a loopback vendor; whether it did what the replay in memory did."""
-    _, reporting = split_rows(rows, 0)
-    label = list(results)[max(0, (len(results) - 1) // 2)]
-    policy, right = results[label].policies[0], results[label].right[0, reporting]
+def by_engine(rows: Sequence[GoldenRow], goal: Goal, label: str, latency_scale: float) -> bool:
+    """Seed 0 once more as a job of batcher's; whether answers and ledger are those of the walk in memory."""
+    calibrating, reporting = split_rows(rows, 0)
+    given = wrapped(rows)
+    policy = calibration([given[one] for one in calibrating]).ladder(goal)
+    reported = [given[one] for one in reporting]
     began = time.perf_counter()
-    calls = asyncio.run(replay_over_http(policy, [rows[one] for one in reporting], latency_scale))
+    run = climb(policy, reported, latency_scale)
     took = time.perf_counter() - began
-    same = float(np.mean([one.correct == bool(was) for one, was in zip(calls.documents, right, strict=True)]))
-    spend = sum(one.cost_nusd for one in calls.documents) / len(calls.documents) / 1e6
+    walks = [walk(policy, policy.read(row.text), row) for row in reported]
+    same = float(np.mean([was.kept.correct == now for was, now in zip(walks, run.correct, strict=True)]))
+    due_nusd = sum(one.cost_nusd for one in walks)
+    spend_usd = run.spent_nusd / len(reported) / 1e6
     print(
-        f"  over HTTP, goal {label}, seed 0: {calls.requests} calls in {took:.1f} s, accuracy "
-        f"{np.mean([one.correct for one in calls.documents]):.4f} for ${spend:.4f} per 1,000, "
-        f"latency p50 {calls.latency(0.5):.2f} s, p95 {calls.latency(0.95):.2f} s; "
-        f"{same:.2%} as in memory"
+        f"  as a job of batcher's, goal {label}, seed 0: {took:.1f} s, accuracy {np.mean(run.correct):.4f} "
+        f"for ${spend_usd:.4f} per 1,000 on the ledger; {same:.2%} as in memory, "
+        f"ledger {run.spent_nusd / due_nusd:.2%} of the recorded cost"
     )
-    return same >= 0.99
+    return same >= 0.99 and abs(run.spent_nusd / due_nusd - 1) < 0.01
 
 
 def main() -> int:
@@ -232,7 +239,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", dest="sets", help="only this set; may be repeated")
     parser.add_argument("--spend", type=float, action="append", default=[], help="$ per 1,000 to ask for")
     parser.add_argument("--latency-scale", type=float, default=0.01, help="of recorded latencies, over HTTP")
-    parser.add_argument("--no-http", action="store_true", help="leave the run over HTTP out")
+    parser.add_argument("--no-engine", action="store_true", help="leave the run as a job of batcher's out")
     given = parser.parse_args()
     met, found = True, 0
     for path in sorted(given.data.glob("*.jsonl")):
@@ -243,10 +250,12 @@ def main() -> int:
             print(f"\n## {path.stem}: {len(rows)} rows are too few to say anything; left out")
             continue
         found += 1
-        results = replay(rows, goals_for(path.stem, rows, given.spend), given.seeds)
+        goals = goals_for(path.stem, rows, given.spend)
+        results = replay(rows, goals, given.seeds)
         met &= report(path.stem, rows, results, given.seeds)
-        if not given.no_http:
-            met &= over_http(rows, results, given.latency_scale)
+        if not given.no_engine:
+            label, goal = _middle(goals)
+            met &= by_engine(rows, goal, label, given.latency_scale)
         sys.stdout.flush()
     if not found:
         print(f"no set in {given.data}")

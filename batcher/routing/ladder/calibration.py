@@ -68,7 +68,7 @@ class Calibration:
         return LadderPolicy(
             steps=steps,
             target=goal.words,
-            reached=choice.reached,
+            reached=bool(choice.reached),
             text=None if alone else self._text.scorer,
             habits={
                 self.table.models[one]: models_habits(self.table, self._learner.habits, one) for one in models
