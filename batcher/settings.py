@@ -11,7 +11,8 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -40,7 +41,7 @@ __all__ = (
     "child_environment",
     "default_home",
     "find_config",
-    "keep_folder_out",
+    "folder_kept_out",
     "load_settings",
     "split_urls",
     "unknown_variables",
@@ -270,9 +271,19 @@ def child_environment(settings: Settings, **fields: Any) -> dict[str, str]:
     return environment
 
 
-def keep_folder_out() -> None:
-    """Let no Python that this process starts look for modules in the working folder: it is the user's."""
+@contextmanager
+def folder_kept_out() -> Iterator[None]:
+    """Let no Python that is started meanwhile look for modules in the working folder: it is the user's."""
+    before = {name: os.environ.get(name) for name in _SAFE_PATH}
     os.environ.update(_SAFE_PATH)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def find_config(home: Path | str | None = None) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -10,11 +9,12 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import TYPE_CHECKING, Any, Final
 
 from batcher.documents.records import ContentError
 from batcher.errors import DependencyError
-from batcher.settings import keep_folder_out
+from batcher.settings import folder_kept_out
 
 if TYPE_CHECKING:
     from pebble import ProcessFuture, ProcessPool
@@ -122,13 +122,11 @@ class ParserPool:
     def _start(self) -> ProcessPool:
         from pebble import ProcessPool
 
-        # Spawned processes begin with the working folder on their path, and import from it.
-        keep_folder_out()
         return ProcessPool(
             max_workers=self.workers,
             max_tasks=_TASKS_PER_PROCESS,
             initializer=_prepare_process,
-            context=multiprocessing.get_context("spawn"),
+            context=_Spawning(),
         )
 
     def _restart(self, cause: BaseException | None) -> None:
@@ -140,6 +138,21 @@ class ParserPool:
                 " `if __name__ == '__main__':`; else see whether memory or the process limit is used up."
             ) from cause
         self.close()
+
+
+class _Spawned(SpawnProcess):
+    """A spawned process. Others begin with the working folder on their path, and import from it."""
+
+    def start(self) -> None:
+        """Start it."""
+        with folder_kept_out():
+            super().start()
+
+
+class _Spawning(SpawnContext):
+    """Starts such processes."""
+
+    Process = _Spawned
 
 
 def _prepare_process() -> None:

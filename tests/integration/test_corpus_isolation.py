@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from batcher.documents.corpus import Parsed, SourceOptions, read_corpus
 from batcher.documents.isolation import ParserPool
 from batcher.documents.records import ContentError
 
@@ -137,3 +138,17 @@ def test_parser_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
         os.kill(parent.pid, signal.SIGKILL)
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
+
+
+def test_parsers_import_nothing_from_the_working_folder_and_leave_the_environment_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name in ("email", "tokenize", "pickle", "chardet"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the working folder')")
+    (tmp_path / "a.txt").write_text("Plain text.")
+    (tmp_path / "b.html").write_text("<p>A paragraph.</p>")
+    found = list(read_corpus(["a.txt", "b.html"], SourceOptions(1_000_000)))
+    assert [type(one) for one in found] == [Parsed, Parsed], found
+    assert "PYTHONSAFEPATH" not in os.environ
