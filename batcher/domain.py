@@ -55,6 +55,7 @@ class Purpose(StrEnum):
     ESCALATION = "escalation"
     JUDGE = "judge"
     GOLDEN = "golden"
+    ROUTE = "route"
 
 
 class FailureClass(StrEnum):

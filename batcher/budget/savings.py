@@ -22,7 +22,12 @@ PREMIUM: Final = "premium"
 """The tier whose first model a job without dearer rungs of its own is held against."""
 
 _MTOK: Final = 1_000_000
-_WORK: Final = (Purpose.ANSWER.value, Purpose.REPAIR.value, Purpose.ESCALATION.value)
+_WORK: Final = (
+    Purpose.ANSWER.value,
+    Purpose.REPAIR.value,
+    Purpose.ESCALATION.value,
+    Purpose.ROUTE.value,
+)
 
 
 class SavingKind(StrEnum):
@@ -174,7 +179,11 @@ def reference_model(catalog: Catalog, tier: str, ladder: Iterable[str]) -> Model
 
 
 def _work_by_job(period: Period | None, job_id: int | None) -> Any:
-    answered = (attempts.c.state == AttemptState.SETTLED.value) & (attempts.c.outcome == "ok")
+    answered = (
+        (attempts.c.state == AttemptState.SETTLED.value)
+        & (attempts.c.outcome == "ok")
+        & (attempts.c.purpose != Purpose.ROUTE.value)
+    )
 
     def of_answers(column: Any) -> Any:
         return func.coalesce(func.sum(case((answered, column), else_=0)), 0)
@@ -223,5 +232,5 @@ def _against(model: Model, rows: list[Any]) -> Saving:
         against=model.name,
         paid_nusd=paid,
         how=f"the tokens of the calls that brought answers at the present prices of {model.name}, less all"
-        " that was paid for answers, repairs and climbs, failed and unknown calls included",
+        " that was paid for answers, repairs, climbs and routers, failed and unknown calls included",
     )

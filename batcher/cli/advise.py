@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from batcher.cli.arguments import Finite
 from batcher.cli.cost_arguments import TOKENS, read_dollars, read_share, volume_per
 from batcher.cli.costs import INPUT_TOKENS, OUTPUT_TOKENS, tokens_of
 from batcher.cli.output import duration, echo_json, echo_table, say, usd
@@ -58,7 +59,7 @@ class _Kind(click.Choice[str]):
 @click.option("--privacy", type=click.Choice(["standard", "strict", "air-gapped"]), default="standard",
               show_default=True, help="strict: your own endpoints only. air-gapped: of these, this machine "
               "and private addresses.")  # fmt: skip
-@click.option("--max-latency", type=click.FloatRange(0, 86_400, min_open=True), metavar="SECONDS",
+@click.option("--max-latency", type=Finite(0, 86_400, min_open=True), metavar="SECONDS",
               help="How long a call may take.")  # fmt: skip
 @click.option("--context", type=TOKENS, metavar="TOKENS", help="Input of the longest request.")
 @click.option("--max-cost", type=read_dollars, metavar="USD", help="What a request may cost.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from batcher.cli.arguments import Finite
 from batcher.cli.cost_arguments import (
     TOKENS,
     GivenPrice,
@@ -49,7 +50,7 @@ _TOKENS_PER_S: Final = 500
 )
 @click.option("--gpu-cost", type=read_dollars, default=_GPU_USD, show_default=True, metavar="USD",
               help="What a GPU costs a month.")  # fmt: skip
-@click.option("--throughput", type=click.FloatRange(0, 10_000_000, min_open=True), default=_TOKENS_PER_S,
+@click.option("--throughput", type=Finite(0, 10_000_000, min_open=True), default=_TOKENS_PER_S,
               show_default=True, help="Tokens a second that a GPU gets through.")  # fmt: skip
 @click.option("--busy", type=read_share, default="100%", show_default=True, metavar="SHARE",
               help="The share of the month that it works: 0.33 for nights only.")  # fmt: skip

@@ -217,6 +217,7 @@ def _set_going(runtime: Runtime, job: Job) -> None:
     from batcher.cli.reading import ReadingNote
     from batcher.domain import JobState
     from batcher.engine.submission import can_be_read_again, finish_ingestion, take_up
+    from batcher.planning.entry import entry_rules_of
     from batcher.store.reading import is_half_read
     from batcher.store.stages import steps_of
 
@@ -243,6 +244,7 @@ def _set_going(runtime: Runtime, job: Job) -> None:
                 _image_tier(runtime, first),
                 max_file_bytes=int(runtime.settings.max_file_mb * 1_000_000),
                 on_progress=reading.show,
+                rules=entry_rules_of(first, runtime.catalog, runtime.is_usable),
             )
 
 

@@ -105,6 +105,7 @@ def _read(runtime: Runtime, job: Job) -> Intake:
     from batcher.cli.following import ring_for
     from batcher.engine.deserted import GONE
     from batcher.engine.submission import finish_ingestion
+    from batcher.planning.entry import entry_rules_of
     from batcher.planning.order import find_image_tier
     from batcher.store.jobs import get_job
     from batcher.store.stages import steps_of
@@ -134,6 +135,7 @@ def _read(runtime: Runtime, job: Job) -> Intake:
         image_tier,
         max_file_bytes=int(runtime.settings.max_file_mb * 1_000_000),
         on_progress=ring_now_and_then,
+        rules=entry_rules_of(first, runtime.catalog, runtime.is_usable),
     )
     ring_for(runtime, [job.id])
     return intake

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batcher.cli.arguments import MANY
+from batcher.cli.arguments import MANY, Finite
 from batcher.cli.log_lines import LogFormat, begin_log, is_watched
 from batcher.cli.output import echo_json, note
 from batcher.errors import UsageError
@@ -49,13 +49,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--floor",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     metavar="SHARE",
     help="The least accuracy that is good enough, 0 to 1. Default: the task's.",
 )
 @click.option(
     "--confidence",
-    type=click.FloatRange(0.5, 0.9999),
+    type=Finite(0.5, 0.9999),
     default=0.95,
     show_default=True,
     help="Of the intervals, and of the verdict.",
@@ -217,8 +217,7 @@ def measure_models(
         _note_prices(jobs, known, prices)
         if not agreed(runtime, open_jobs, sum(price.worst_nusd for price in prices.values()), yes=wanted.yes):
             return 1, 0, None
-        if cap_nusd is not None:
-            _set_caps(runtime, cap_nusd, prices)
+        _set_caps(runtime, cap_nusd, prices)
         if not open_jobs:
             return 0, 0, jobs
         for job in open_jobs:
@@ -230,11 +229,16 @@ def measure_models(
     return run.exit_code, sum(run.spent_nusd.values()), jobs
 
 
-def _set_caps(runtime: Runtime, cap_nusd: int, prices: dict[int, Price]) -> None:
-    """Share the cap out among the jobs, beyond what each has spent already."""
+def _set_caps(runtime: Runtime, cap_nusd: int | None, prices: dict[int, Price]) -> None:
+    """Share the cap out among the jobs, beyond what each has spent already; without one, lift theirs."""
     from batcher.budget.ledger import job_account
     from batcher.planning.candidates import share_cap
 
+    if cap_nusd is None:
+        with runtime.store.write() as connection:
+            for job_id in prices:
+                runtime.ledger.set_job_cap(connection, job_id, None)
+        return
     shares = share_cap(cap_nusd, {job_id: price.worst_nusd for job_id, price in prices.items()})
     with runtime.store.write() as connection:
         for job_id, share_nusd in shares.items():
@@ -309,8 +313,9 @@ def read_measured(runtime: Runtime, order: Order, job: Job, wanted: Wanted) -> M
     from batcher.quality.evaluation import forget_scores, read_measurement
     from batcher.quality.golden import score_samples
 
-    with runtime.store.write() as connection:
-        forget_scores(connection, job.id)
+    if not order.spec.judged:  # what a judge said of an answer stays true of it
+        with runtime.store.write() as connection:
+            forget_scores(connection, job.id)
     score_samples(runtime.store, job.id, order.task.score, order.spec.correct_at)
     with runtime.store.read() as connection:
         return read_measurement(

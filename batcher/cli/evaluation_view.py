@@ -144,6 +144,12 @@ def _legend(report: Report) -> Iterator[str]:
         "fitted the schema. Costs include retries, repairs and judging."
     )
     yield f"This run spent {format_usd(report.spent_nusd)}."
+    unknown_nusd = sum(found.unknown_nusd for found in report.measured)
+    if unknown_nusd:
+        yield (
+            "Calls whose outcome is unknown, because a process was killed or a connection broke, are booked "
+            f"at up to {format_usd(unknown_nusd)} and stand in none of these figures."
+        )
 
 
 def _fields(report: Report) -> list[tuple[str, ...]]:

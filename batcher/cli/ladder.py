@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batcher.cli.arguments import MANY
+from batcher.cli.arguments import MANY, Finite
 from batcher.cli.output import echo_json, echo_table, note, say
 from batcher.errors import UsageError
 from batcher.money import format_usd, usd_to_nusd
@@ -40,7 +40,7 @@ def ladder() -> None:
 @click.option("--param", "-p", "params", multiple=True, metavar="K=V", help="A parameter of the task.")
 @click.option("--model", "models", multiple=True, help="A model that may be on it; repeatable.")
 @click.option("--tier", "tiers", multiple=True, help="The models of this tier may be; repeatable.")
-@click.option("--accuracy", type=click.FloatRange(0, 1, min_open=True), help="Reach this share, cheaply.")
+@click.option("--accuracy", type=Finite(0, 1, min_open=True), help="Reach this share, cheaply.")
 @click.option("--spend", metavar="USD", help="Spend at most so much on a document, as rightly as possible.")
 @click.option("--limit", type=MANY, help="Learn from so many rows, drawn by chance, always the same ones.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the folds.")
@@ -157,7 +157,7 @@ def _tell(policy: LadderPolicy, number: int, task: str, *, as_json: bool) -> Non
         echo_json(_as_json(policy, number, task))
         return
     found = policy.evidence
-    reached = "" if policy.reached else ", which it does not surely reach"
+    reached = "" if policy.reached else ", which it is not expected to reach"
     say(f"Ladder {number} of task {task}, for {policy.target}{reached}")
     say("")
     echo_table([("STEP", "MODEL", "ITS ANSWER STANDS"), *_steps(policy)], right=())
@@ -173,8 +173,8 @@ def _tell(policy: LadderPolicy, number: int, task: str, *, as_json: bool) -> Non
 def _steps(policy: LadderPolicy) -> Iterator[tuple[str, ...]]:
     for place, step in enumerate(policy.steps, start=1):
         is_last = place == len(policy.steps)
-        bar = "always" if is_last else f"if it is right with a chance of {step.stands_at:.0%} or more"
-        skipped = f"; skipped by texts it seldom gets right (under {step.enters_at:.0%})"
+        bar = "always" if is_last else f"if it is right with a chance of {100 * step.stands_at:.3g} % or more"
+        skipped = f"; skipped by texts it seldom gets right (under {100 * step.enters_at:.3g} %)"
         yield str(place), step.model, bar + (skipped if step.enters_at else "")
 
 

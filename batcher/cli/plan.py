@@ -264,7 +264,7 @@ def _survey(runtime: Runtime, steps: list[tuple[Order, Stored | None]]) -> list[
         if len(steps) > 1:
             surveys = survey_steps(corpus, steps, on_progress=show)
         else:
-            surveys = [take_survey(corpus, order.spec, order.image_tier, stored, on_progress=show)]
+            surveys = [take_survey(corpus, order.spec, order.image_tier, stored, show, order.entry)]
     if not surveys[0].read:
         raise UsageError(f"There are no documents in {', '.join(request.paths)}. Hidden files are left out")
     return surveys

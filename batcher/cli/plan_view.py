@@ -62,6 +62,8 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     price = chosen.price
     return [
         *facts,
+        ("starts", _starts(plan)),
+        ("router", _router(plan)),
         ("calls", _calls(chosen)),
         (
             "cost",
@@ -74,6 +76,24 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("time", _time(chosen)),
         ("finish by", _finish_by(plan)),
     ]
+
+
+def _starts(plan: Plan) -> str:
+    """How many documents the task's rules start where."""
+    told = [f"{sizes.documents:,} on {rung}" for rung, sizes in plan.survey.by_rule.items()]
+    if not told:
+        return ""
+    return f"by the task's rules {', '.join(told)}; the others on {plan.order.tier}"
+
+
+def _router(plan: Plan) -> str:
+    cost_nusd = plan.chosen.router_nusd
+    if not cost_nusd:
+        return ""
+    return (
+        f"asking it where {plan.survey.texts.documents:,} documents start costs about {format_usd(cost_nusd)}"
+        f"; what it answers is not known yet, and they are priced on {plan.order.tier}"
+    )
 
 
 def _tokens(plan: Plan) -> str:
@@ -242,6 +262,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             "ended_before": survey.ended,
             "rejected": survey.rejected.total(),
             "rejected_by_reason": {code: count for code, count in survey.rejected.items() if count},
+            "started_by_rule": {rung: sizes.documents for rung, sizes in survey.by_rule.items()},
         },
         "tokens": {
             "total": survey.tokens.total,
@@ -285,6 +306,7 @@ def _choice_json(choice: Choice, finish_by: float | None) -> dict[str, Any]:
         "likely_usd": usd(price.likely_nusd),
         "high_usd": usd(price.high_nusd),
         "worst_usd": usd(price.worst_nusd),
+        "router_usd": usd(choice.router_nusd),
         "prices_as_of": choice.model.as_of,
         "evidence": _evidence_json(choice.evidence),
         "caps": [cap_json(check) for check in choice.checks],

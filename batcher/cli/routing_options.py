@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from batcher.cli.arguments import Finite
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def routing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--floor",
-        type=click.FloatRange(0, 1),
+        type=Finite(0, 1),
         metavar="SHARE",
         help="Let the cheapest model of the task's ladder do the work whose measured accuracy clears this"
         " share, 0 to 1; until one is known to, the task's own tier does. See docs/routing.md",
@@ -40,7 +41,7 @@ def routing_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option(
         "--max-latency",
-        type=click.FloatRange(0, 86_400, min_open=True),
+        type=Finite(0, 86_400, min_open=True),
         metavar="SECONDS",
         help="With --floor: no model whose calls usually take longer.",
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from batcher.cli.arguments import Finite
 from batcher.cli.output import note
 
 if TYPE_CHECKING:
@@ -26,29 +26,19 @@ VENDOR_PATHS: Final = {
 """Where each vendor's SDK is to look, by the prefix of its variables."""
 
 
-class _Finite(click.FloatRange):
-    """A number within bounds that is neither infinite nor nan, which pass every bound."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
-
-
 @click.command("simulate")
 @click.option(
     "--port", type=click.IntRange(0, 65_535), default=0, help="Where to listen; 0 is any free port."
 )
 @click.option(
     "--latency-scale",
-    type=_Finite(0),
+    type=Finite(0),
     default=1.0,
     show_default=True,
     help="Factor on the models' usual times; 0 answers at once.",
 )
-@click.option("--rpm", type=_Finite(0, min_open=True), help="Requests a minute per key and model.")
-@click.option("--tpm", type=_Finite(0, min_open=True), help="Tokens a minute per key and model.")
+@click.option("--rpm", type=Finite(0, min_open=True), help="Requests a minute per key and model.")
+@click.option("--tpm", type=Finite(0, min_open=True), help="Tokens a minute per key and model.")
 @click.option(
     "--faults", type=click.Path(path_type=Path), metavar="FILE", help="A fault script, TOML or JSON."
 )
@@ -63,7 +53,7 @@ class _Finite(click.FloatRange):
 )
 @click.option(
     "--token-bytes",
-    type=_Finite(0.25),
+    type=Finite(0.25),
     default=4.0,
     show_default=True,
     help="Bytes per token; 1 is the dearest tokenizer there can be.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batcher.cli.arguments import MANY
+from batcher.cli.arguments import MANY, Finite
 from batcher.cli.log_lines import LogFormat, begin_log, is_watched
 from batcher.cli.output import can_ask, echo_json, note, say
 from batcher.cli.routing_options import (
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--sample",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     metavar="SHARE",
     help="The share of the answers that is drawn for checking, 0 to 1; 0: none. Default: what the task or"
     " [quality] says, else 0.02.",
@@ -212,6 +212,7 @@ def submit_request(runtime: Runtime, request: SubmitRequest, way: Way) -> int:
     Raises:
         BatcherError: for everything that keeps it from running.
     """
+    from batcher.cli.entry_view import note_entry
     from batcher.cli.golden_notes import note_unfit
     from batcher.cli.local_weights import ensure_weights
     from batcher.cli.locking import single_run
@@ -225,6 +226,7 @@ def submit_request(runtime: Runtime, request: SubmitRequest, way: Way) -> int:
     finish_by = _read_finish_by(runtime, way.finish_by)
     if order.dropped_rungs:
         note(f"Without a key for {' and '.join(order.dropped_rungs)}: no answer climbs there.")
+    note_entry(order, runtime.catalog, runtime.is_usable)
     note_unfit(order)
     ensure_weights(runtime, order.model, yes=way.yes)
     key = corpus_key(order)

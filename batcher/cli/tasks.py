@@ -53,6 +53,7 @@ def show_command(name: str, as_json: bool) -> None:
         return
     params, schema, prompt = about.pop("params"), about.pop("schema"), about.pop("prompt")
     example, stages = about.pop("example"), about.pop("stages")
+    starts, _ = about.pop("starts"), about.pop("router")
     echo_table([(key.replace("_", " "), _plain(value)) for key, value in about.items()])
     if params:
         click.echo("\nparameters")
@@ -62,6 +63,9 @@ def show_command(name: str, as_json: bool) -> None:
                 for param in params
             ]
         )
+    if starts:
+        click.echo("\nwhere documents start")
+        click.echo("\n".join(f"  {line}" for line in starts))
     if example:
         words = " ".join(f"--param '{key}={value}'" for key, value in example.items())
         click.echo(f"\nexample: {words}")
@@ -79,9 +83,11 @@ def show_command(name: str, as_json: bool) -> None:
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help=_PARAM_HELP)
 def check_command(task: str, params: tuple[str, ...]) -> None:
     """Prints the findings; raises TaskError if one of them is an error."""
+    from batcher.cli.entry_view import entry_lines
     from batcher.errors import TaskError
     from batcher.tasks.checking import check_task
     from batcher.tasks.params import parse_assignments
+    from batcher.tasks.registry import load_task
 
     findings = check_task(task, parse_assignments(params))
     for finding in findings:
@@ -89,6 +95,8 @@ def check_command(task: str, params: tuple[str, ...]) -> None:
     errors = sum(finding.level == "error" for finding in findings)
     if errors:
         raise TaskError(f"{task} has {errors} {'error' if errors == 1 else 'errors'}; see above.")
+    for line in entry_lines(load_task(task)):
+        click.echo(f"starts: {line}")
     click.echo(f"{task}: ready to use" if not findings else f"{task}: usable")
 
 
@@ -107,6 +115,7 @@ def _about(task: Task) -> dict[str, Any]:
     """A task as plain values; prompt and schema as the example parameters make them, None without these."""
     from dataclasses import asdict
 
+    from batcher.cli.entry_view import entry_lines, router_json
     from batcher.tasks.params import describe_params
 
     infos = describe_params(task.params)
@@ -126,6 +135,8 @@ def _about(task: Task) -> dict[str, Any]:
         "folder": str(task.home or ""),
         "params": [asdict(info) for info in infos],
         "example": dict(task.example),
+        "starts": entry_lines(task),
+        "router": router_json(task),
         "stages": _stages(task, shown=shown),
         "prompt": spec.instructions if spec else None,
         "schema": spec.schema if spec else None,

@@ -118,7 +118,7 @@ class _Line:
 
     def __init__(self, pool: ParserPool) -> None:
         self._pool = pool
-        self._waiting: deque[tuple[str, Outcome | Ticket, int]] = deque()
+        self._waiting: deque[tuple[str, str, Outcome | Ticket, int]] = deque()
         self._bytes = 0
 
     def __bool__(self) -> bool:
@@ -129,26 +129,26 @@ class _Line:
         if isinstance(item, ParseTask):
             ticket = self._pool.submit(parse_isolated, item.kind, item.content, item.mime)
             size = len(item.content)
-            self._waiting.append((item.source, ticket, size))
+            self._waiting.append((item.source, item.kind.value, ticket, size))
         else:
             size = 1024
             if isinstance(item, Parsed):
                 size += len(item.document.text) + sum(len(image.data) for image in item.document.images)
-            self._waiting.append((item.source, item, size))
+            self._waiting.append((item.source, "", item, size))
         self._bytes += size
 
     def must_give(self) -> bool:
         """Whether the first is ready, or so much waits that the reader must wait for it."""
         if not self._waiting:
             return False
-        first = self._waiting[0][1]
+        first = self._waiting[0][2]
         if not isinstance(first, Ticket) or first.done():
             return True
         return len(self._waiting) >= _MAX_WAITING or self._bytes >= _MAX_WAITING_BYTES
 
     def give(self) -> Outcome:
         """Takes the first out, waiting for its parser if need be."""
-        source, first, size = self._waiting.popleft()
+        source, kind, first, size = self._waiting.popleft()
         self._bytes -= size
         if not isinstance(first, Ticket):
             return first
@@ -157,7 +157,7 @@ class _Line:
         except ContentError as error:
             result = error
         if isinstance(result, Document):
-            return Parsed(source, result)
+            return Parsed(source, result, kind)
         return Rejected(source, result.code, result.reason)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import TYPE_CHECKING, Any, Final
 
@@ -122,6 +123,9 @@ class ParserPool:
     def _start(self) -> ProcessPool:
         from pebble import ProcessPool
 
+        with folder_kept_out():
+            # It is a Python too, and comes with the first lock.
+            resource_tracker.ensure_running()
         return ProcessPool(
             max_workers=self.workers,
             max_tasks=_TASKS_PER_PROCESS,

@@ -44,7 +44,7 @@ def parse_file(source: str, name: str, data: bytes) -> Parsed | Rejected | Parse
         if found.kind is Kind.TEXT:
             return Parsed(source, document_of_text(found.text))
         if found.kind is Kind.IMAGE:
-            return Parsed(source, document_of_images([read_image(data, found.mime)]))
+            return Parsed(source, document_of_images([read_image(data, found.mime)]), found.kind.value)
         if found.kind is Kind.OFFICE and not has_kreuzberg():
             raise missing_office("An Office file, EPUB or RTF")
     except ContentError as error:

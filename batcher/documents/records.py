@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from batcher.domain import Document, Image
@@ -18,10 +18,12 @@ class Parsed:
     Attributes:
         source: where it came from: a path, or ``path#id`` for a row. Always storable as UTF-8, without NUL.
         document: the parsed content.
+        kind: what the source is, a value of ``recognition.Kind``; a row of a table is text.
     """
 
     source: str
     document: Document
+    kind: str = field(default="text", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

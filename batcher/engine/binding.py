@@ -20,6 +20,7 @@ class Binding(Fit):
         account: tells accounts of one vendor apart, where a limiter is shared; never the key itself.
         timeout_s: wall-clock limit of a call.
         logprobs: whether its answers' log-probabilities are wanted.
+        enforces: whether its API is to hold answers to the schema, if it can.
     """
 
     provider: Provider
@@ -27,6 +28,7 @@ class Binding(Fit):
     account: str
     timeout_s: float
     logprobs: bool = False
+    enforces: bool = True
 
     @property
     def key(self) -> str:
@@ -42,7 +44,7 @@ class Binding(Fit):
             messages=tuple(messages),
             schema=self.spec.schema,
             schema_name=self.spec.schema_name,
-            enforce_schema="schema" in self.model.abilities,
+            enforce_schema=self.enforces and "schema" in self.model.abilities,
             max_output_tokens=max_output_tokens,
             temperature=self.spec.temperature if self.model.takes_temperature else None,
             timeout_s=self.timeout_s,

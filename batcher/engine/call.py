@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from batcher.domain import AttemptState, FailureClass, Finish, Message, Purpose
 from batcher.engine.binding import Binding
-from batcher.engine.lane import Lane
 from batcher.engine.writer import Mark
 from batcher.money import cost_nusd
 from batcher.providers.base import Completion, ProviderError
 from batcher.store.attempts import NewResult, Settlement
 from batcher.tasks.answers import InvalidAnswerError
+
+if TYPE_CHECKING:
+    from batcher.engine.lane import Lane
 
 _ERROR_LENGTH: Final = 500
 

@@ -11,6 +11,7 @@ from batcher.domain import Document, JobState
 from batcher.engine.patience import Patience, patience_with
 from batcher.engine.reading import Reader
 from batcher.planning.admission import admit
+from batcher.planning.entry import EntryRules
 from batcher.quality.golden import GoldenAnswers, add_samples
 from batcher.store.database import Store
 from batcher.store.ingestion import NewItem, add_items
@@ -38,6 +39,7 @@ def ingest(
     corpus: Iterable[Parsed | Rejected],
     *,
     image_tier: str | None,
+    rules: EntryRules | None = None,
     golden: GoldenAnswers | None = None,
     on_progress: Callable[[Intake], None] = lambda _: None,
 ) -> Intake:
@@ -52,6 +54,7 @@ def ingest(
         corpus: parsed documents and rejections, in order.
         image_tier: the first tier on that step's ladder whose model sees images, or None: then they are
             rejected.
+        rules: where documents start, before anything is asked; None: on the job's tier.
         golden: right answers, for the documents that have one.
         on_progress: called after each batch.
     """
@@ -64,7 +67,7 @@ def ingest(
     size = 0
     with Reader(store, job.id) as reader:
         for entry in corpus:
-            new = admit(entry, spec, image_tier)
+            new = admit(entry, spec, image_tier, rules)
             batch.append(new)
             intake = replace(intake, seen=intake.seen + 1, rejected=intake.rejected + (new.document is None))
             size += _bytes_of(new.document)

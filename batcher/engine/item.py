@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -15,8 +16,11 @@ from batcher.documents.chunking import split_text
 from batcher.domain import Document, FailureClass, ItemStatus, Purpose
 from batcher.engine.binding import Binding
 from batcher.engine.call import Ask, Call, Fault, Valid
+from batcher.engine.call_clock import CallClock
 from batcher.engine.climbing import Bought, Climb, Ladder, Rung
+from batcher.engine.entry import PATIENCE
 from batcher.engine.lane import Lane, load_document
+from batcher.engine.parts import group_by_size
 from batcher.engine.policy import (
     Decision,
     Enlarge,
@@ -28,7 +32,7 @@ from batcher.engine.policy import (
     StopLane,
     decide,
 )
-from batcher.engine.sender import HeldLease, ModelStoppedError, Sender, Services
+from batcher.engine.sender import HeldLease, LaneStoppedError, ModelStoppedError, Sender, Services
 from batcher.routing.ladder.policy import Verdict
 from batcher.store.attempts import NewResult
 from batcher.store.item_changes import ItemChange
@@ -47,14 +51,35 @@ class Failed(Exception):  # noqa: N818 - an outcome, not an error of the program
 
 
 class ItemRunner:
-    """One leased item on its lane."""
+    """One leased item on its lane.
 
-    def __init__(self, lane: Lane, item: QueuedItem, lease: HeldLease, services: Services) -> None:
+    Args:
+        lane: the lane.
+        item: the item.
+        lease: its chunk's lease.
+        services: what all items of the process share.
+        is_away: whether to give up at once, because a model would have to be waited for.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        item: QueuedItem,
+        lease: HeldLease,
+        services: Services,
+        is_away: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._lane = lane
         self._item = item
         self._lease = lease
         self._services = services
         self._sender = Sender(lane, item, lease, services)
+        self._is_away = is_away
+        self._router: ItemRunner | None = None
+        if lane.router is not None:
+            hasty = replace(services, retry=PATIENCE)
+            away = partial(lane.router.is_away, services.traffic, lane.bindings)
+            self._router = ItemRunner(lane.router.lane, item, lease, hasty, away)
         self.ended: ItemStatus | None = None
         self.failure: FailureClass | None = None
 
@@ -71,7 +96,8 @@ class ItemRunner:
     @property
     def calls_in_flight(self) -> int:
         """Calls of this item that are marked or on the wire."""
-        return self._sender.calls_in_flight
+        of_router = self._router.calls_in_flight if self._router else 0
+        return self._sender.calls_in_flight + of_router
 
     async def run(self) -> None:
         """Run the item to its end on this lane; everything that happened is queued with the writer.
@@ -91,6 +117,9 @@ class ItemRunner:
     async def _run(self) -> None:
         images = await self._services.read_images(self._item) if self._item.image_count else ()
         document = load_document(self._item, images)
+        if (start := await self._routed_to(document)) != self._lane.queue:
+            self._services.writer.change(replace(self.given_back(), tier=start, start_tier=start))
+            return
         room = self._lane.first.document_tokens
         whole = (
             bool(document.images) or self._item.text_bytes <= room or estimate_tokens(document.text) <= room
@@ -103,13 +132,31 @@ class ItemRunner:
                 if self._lane.ladder is not None and not document.images:
                     await self._climb(self._lane.ladder, document.text, ask)
                 else:
-                    await self._answer(ask, self._as_answer)
+                    await self.answer(ask, self._as_answer)
                 return
             except _TooLongError as error:
                 if document.images:
                     raise Failed(FailureClass.TOO_LONG, str(error), may_climb=True) from error
             room = max(1, min(room, estimate_tokens(document.text)) // 2)
         await self._run_in_parts(document, room)
+
+    async def _routed_to(self, document: Document) -> str:
+        """The queue of the rung where the document starts: the lane's own, unless its router knows better."""
+        lane, runner = self._lane, self._router
+        if lane.router is None or runner is None or self._item.start_tier is not None or document.images:
+            return lane.queue
+        ask = lane.router.ask(document)
+        known = await self._services.find_parts(lane.router.lane, [ask.key])
+        if ask.key not in known:
+            try:
+                known[ask.key] = await runner.answer(ask, purpose=Purpose.ROUTE)
+            except (Failed, _TooLongError):
+                return lane.queue
+            except LaneStoppedError:
+                if lane.router.lane.stopped is None:
+                    raise
+                return lane.queue
+        return lane.router.rung_of(known[ask.key]) or lane.queue
 
     async def _run_in_parts(self, document: Document, room: int) -> None:
         """Map, then reduce: each part's answer is kept under its own key, so that none is paid for twice."""
@@ -142,7 +189,7 @@ class ItemRunner:
 
     async def _reduce(self, answers: list[Any], room: int) -> None:
         while True:
-            groups = _group_by_size(answers, room)
+            groups = group_by_size(answers, room)
             if len(groups) == len(answers) > 1:
                 # Smaller parts would bring more answers, not smaller ones.
                 model = self._lane.first.model.name
@@ -151,7 +198,7 @@ class ItemRunner:
             try:
                 if len(groups) == 1:
                     merge = Ask(self._item.result_key, 0, merge_messages(self._lane.spec, answers))
-                    await self._answer(merge, self._as_answer)
+                    await self.answer(merge, self._as_answer)
                     return
                 answers = await self._gather([self._merge_of(group) for group in groups])
             except _TooLongError:
@@ -165,7 +212,7 @@ class ItemRunner:
         known = await self._services.find_parts(self._lane, [ask.key for ask in asks])
         missing = {ask.key: ask for ask in asks if ask.key not in known}
         # Not a task group: it would cancel the other calls in flight when one fails, and they are paid for.
-        answered = await asyncio.gather(*map(self._answer, missing.values()), return_exceptions=True)
+        answered = await asyncio.gather(*map(self.answer, missing.values()), return_exceptions=True)
         for outcome in answered:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -210,9 +257,9 @@ class ItemRunner:
             own = replace(outcome.result, result_key=self._item.result_key)
             return own, self._done(kept.model, kept.tier)
 
-        purpose = self._lane.purpose if climb.step == climb.first else Purpose.ESCALATION
+        purpose = self._lane.purpose_of(self._item) if climb.step == climb.first else Purpose.ESCALATION
         try:
-            await self._answer(ask, conclude, rung=climb.rung, purpose=purpose)
+            await self.answer(ask, conclude, rung=climb.rung, purpose=purpose)
         except (Failed, _TooLongError) as error:
             if isinstance(error, Failed) and not error.may_climb:
                 raise
@@ -221,7 +268,7 @@ class ItemRunner:
             return climb.fail()
         return verdicts[-1]
 
-    async def _answer(
+    async def answer(
         self,
         ask: Ask,
         conclude: Callable[[Valid, Binding], _Conclusion] = lambda outcome, _: (outcome.result, None),
@@ -243,8 +290,9 @@ class ItemRunner:
         """
         services, lane = self._services, self._lane
         messages, enlarged = ask.messages, 1
-        history, clock = History(), _CallClock()
-        purpose, tier = purpose or lane.purpose, lane.tier if rung is None else rung.tier
+        history, clock = History(), CallClock()
+        purpose = purpose or lane.purpose_of(self._item)
+        tier = lane.tier if rung is None else rung.tier
         while True:
             clock.start()
             binding = await self._pick(ask, rung)
@@ -287,6 +335,8 @@ class ItemRunner:
 
     async def _pick(self, ask: Ask, rung: Rung | None) -> Binding:
         only = None if rung is None else rung.binding
+        if self._is_away():
+            raise Failed(FailureClass.OVERLOADED, "its models have to recover first", may_climb=False)
         binding = await self._sender.pick(sees_images=ask.image_count > 0, only=only)
         if binding is None and only is not None:
             why = self._lane.dead.get(only.key, f"{only.model.name} sees no images")
@@ -340,47 +390,5 @@ _Conclusion = tuple[NewResult, ItemChange | None]
 """What a valid answer is stored as, and what its item becomes with it; None: nothing yet."""
 
 
-class _CallClock:
-    """Takes the times of the calls for one answer that decide whether and when there is another one."""
-
-    def __init__(self) -> None:
-        self._time = asyncio.get_running_loop().time
-        self._started_at = self._shut_out_s = 0.0
-        self._failed_at: float | None = None
-
-    def start(self) -> None:
-        """A model is being picked."""
-        self._started_at = self._time()
-
-    def picked(self) -> None:
-        """A model's circuit lets the call through."""
-        self._shut_out_s += self._time() - self._started_at
-
-    def ended(self, history: History, outcome: Fault) -> History:
-        """The history with the times of a call that has just failed."""
-        now, on_the_wire_s = self._time(), outcome.settlement.latency_s or 0.0
-        gap_s = history.gap_s
-        if self._failed_at is not None and not gap_s:
-            gap_s = now - on_the_wire_s - self._failed_at
-        self._failed_at = None if outcome.retry_after_s else now
-        elapsed_s = history.elapsed_s + self._shut_out_s + on_the_wire_s
-        self._shut_out_s = 0.0
-        return replace(history, elapsed_s=elapsed_s, gap_s=gap_s)
-
-
 class _TooLongError(Exception):
     """A request does not fit the model's context."""
-
-
-def _group_by_size(answers: Sequence[Any], room: int) -> list[list[Any]]:
-    """Answers in order, in as few groups as fit ``room`` tokens each; a group has at least one."""
-    groups: list[list[Any]] = []
-    left = 0
-    for answer in answers:
-        tokens = estimate_tokens(orjson.dumps(answer).decode())
-        if not groups or tokens > left:
-            groups.append([])
-            left = room
-        groups[-1].append(answer)
-        left -= tokens
-    return groups

@@ -14,9 +14,13 @@ from batcher.catalog.privacy import Place
 from batcher.domain import Document, Image, Purpose
 from batcher.engine.binding import Binding
 from batcher.engine.climbing import Ladder, Rung
+from batcher.engine.entry import EntryRouter
 from batcher.engine.routed import Staffing
+from batcher.errors import ConfigurationError
 from batcher.planning.choice import usable_models
+from batcher.planning.entry import may_choose_entry
 from batcher.planning.naming import tier_of
+from batcher.planning.router import RouteParser, open_routes, router_task
 from batcher.providers.base import Provider
 from batcher.providers.factory import schema_bytes_as_sent
 from batcher.quality.sampling import Sampling
@@ -53,6 +57,7 @@ class Lane:
             ``tier`` on which its models work, and which their calls are booked on; "" stands for ``tier``.
         ladder: the learned ladder that its documents climb within the lane; None: an answer stands if it is
             valid.
+        router: who is asked where its documents start, if nothing else decided that; None: nobody.
     """
 
     job: Job
@@ -64,6 +69,7 @@ class Lane:
     sampling: Sampling | None = None
     queue: str = ""
     ladder: Ladder | None = None
+    router: EntryRouter | None = None
     _answered: Counter[str] = field(default_factory=Counter, repr=False)
     _last_error: str = field(default="", repr=False)
     _repeated: int = 0
@@ -82,10 +88,10 @@ class Lane:
         """Why the lane takes no more work, or None while one of its models can do it."""
         return "; ".join(self.dead.values()) if len(self.dead) == len(self.bindings) else None
 
-    @property
-    def purpose(self) -> Purpose:
-        """What its calls are paid for: what its job is for, or an escalation above the tier it began on."""
-        climbed = self.job.purpose is Purpose.ANSWER and self.queue != self.job.tier
+    def purpose_of(self, item: QueuedItem) -> Purpose:
+        """What calls for an item are paid for: what its job is for, or a climb from its start."""
+        start = item.start_tier or self.job.tier
+        climbed = self.job.purpose is Purpose.ANSWER and self.queue != start
         return Purpose.ESCALATION if climbed else self.job.purpose
 
     def lot(self, result_key: bytes, model: str) -> Draw | None:
@@ -209,7 +215,21 @@ class LaneFactory:
         sampling = Sampling.of(job)
         if learns and sampling is not None and sampling.judge is not None:
             sampling = replace(sampling, share=1.0)  # what is not looked at teaches nothing
-        return Lane(job, spec, staff.tier, bindings, parser, sampling=sampling, queue=tier)
+        router = self._router(job, spec) if tier == job.tier and not learns else None
+        return Lane(job, spec, staff.tier, bindings, parser, sampling=sampling, queue=tier, router=router)
+
+    def _router(self, job: Job, spec: TaskSpec) -> EntryRouter | None:
+        """Who is asked where a job's documents start; None: nobody, or none of its models can be used."""
+        asking = router_task(spec)
+        rungs = open_routes(spec, job.tier, job.ladder) if may_choose_entry(job) else {}
+        if asking is None or not rungs:
+            return None
+        try:
+            models = usable_models(self._catalog, asking.tier, None, self._staffing.is_usable)
+        except ConfigurationError:
+            return None
+        bindings = tuple(self._bind(job, asking, model, enforces=False) for model in models)
+        return EntryRouter(Lane(job, asking, asking.tier, bindings, RouteParser(asking)), rungs)
 
     def _with_ladder(self, job: Job, spec: TaskSpec, queue: str, ladder_id: int) -> Lane:
         assert self._load_ladder is not None
@@ -229,8 +249,9 @@ class LaneFactory:
             ladder=Ladder(policy, tuple(rungs)),
         )
 
-    def _bind(self, job: Job, spec: TaskSpec, model: Model) -> Binding:
+    def _bind(self, job: Job, spec: TaskSpec, model: Model, *, enforces: bool = True) -> Binding:
         info = self._catalog.providers[model.provider]
+        held = enforces and "schema" in model.abilities
         return Binding(
             spec=spec,
             model=model,
@@ -239,7 +260,8 @@ class LaneFactory:
             account=self._account_of(model.provider),
             timeout_s=self._timeout_s,
             logprobs="logprobs" in model.abilities and _learns_or_climbs(job),
-            schema_bytes=schema_bytes_as_sent(info, spec.schema) if "schema" in model.abilities else 0,
+            enforces=enforces,
+            schema_bytes=schema_bytes_as_sent(info, spec.schema) if held else 0,
         )
 
 

@@ -113,7 +113,9 @@ class Shortages:
             now = self._store.now(connection)
             tomorrow = self._ledger.next_day_starts_at(self._ledger.today(connection))
         if not error.is_follow_up:
-            binding = next(found for found in lane.bindings if found.model.name == mark.model)
+            # A router's model is none of the lane's: its items wait for it as for the first of these.
+            named = (found for found in lane.bindings if found.model.name == mark.model)
+            binding = next(named, lane.first)
             if binding is not lane.first:
                 if binding.key not in lane.dead:
                     reason = self._describe([shortage])

@@ -23,6 +23,7 @@ from batcher.engine.leasing import reclaim_lost
 from batcher.engine.reading import expect_reader, paused_if_unread
 from batcher.engine.worker_names import process_of
 from batcher.errors import UsageError
+from batcher.planning.entry import EntryRules
 from batcher.planning.known import read_known
 from batcher.planning.order import Order, corpus_key
 from batcher.routing.state import MOST_MOVES, Routing
@@ -123,7 +124,7 @@ def submit(
         on_take_up(known)
         intake = finish_ingestion(
             store, job, order.first.image_tier, max_file_bytes=max_file_bytes, golden=order.golden,
-            on_progress=on_progress,
+            on_progress=on_progress, rules=order.first.entry,
         )  # fmt: skip
         return Submitted(job, intake, taken_up=True)
     sources = sources_of(order)
@@ -137,6 +138,7 @@ def submit(
             job,
             entries,
             image_tier=order.first.image_tier,
+            rules=order.first.entry,
             golden=order.golden,
             on_progress=on_progress,
         )
@@ -235,6 +237,7 @@ def finish_ingestion(
     max_file_bytes: int,
     golden: Golden | None = None,
     on_progress: Callable[[Intake], None] = lambda _: None,
+    rules: EntryRules | None = None,
 ) -> Intake:
     """Read a job's sources again and add what is missing; the job runs afterwards.
 
@@ -254,7 +257,9 @@ def finish_ingestion(
             _in_folder(sources.folder),
             contextlib.closing(read_corpus(job.paths, sources.options(max_file_bytes))) as corpus,
         ):
-            return ingest(store, job, corpus, image_tier=image_tier, golden=golden, on_progress=on_progress)
+            return ingest(
+                store, job, corpus, image_tier=image_tier, golden=golden, on_progress=on_progress, rules=rules
+            )
 
 
 def can_be_read_again(job: Job) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 from batcher.domain import FailureClass
 from batcher.engine.binding import Binding
 from batcher.limits.base import Limiter, Permit
-from batcher.limits.breaker import CircuitBreaker
+from batcher.limits.breaker import Circuit, CircuitBreaker
 from batcher.limits.clock import Clock
 from batcher.limits.concurrency import AdaptiveConcurrency
 from batcher.limits.headers import read_headers
@@ -69,6 +69,11 @@ class Traffic:
                 await self._clock.sleep(min(_LOOK_AGAIN_S, max(0.01, seconds)))
             finally:
                 self._shut_out[first.key] -= 1
+
+    def is_shut_out(self, binding: Binding, *, half: bool) -> bool:
+        """Whether the model's circuit is open, or ``half``: still waits for a call that shows it is well."""
+        state = self._breaker.state(binding.key)
+        return state is Circuit.OPEN or (half and state is Circuit.HALF_OPEN)
 
     def openings(self, binding: Binding) -> int:
         """How often the model's circuit has opened; see ``CircuitBreaker.openings``."""

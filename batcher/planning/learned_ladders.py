@@ -57,6 +57,7 @@ def with_learned_ladder(
         order,
         model=models[0],
         ladder_policy_id=stored.id,
+        entry=None,
         accepts=tuple(dict.fromkeys((*names, *order.accepts))),
     )
 

@@ -14,6 +14,7 @@ from batcher.documents.paths import STDIN, check_paths
 from batcher.domain import Purpose
 from batcher.errors import CatalogError, ConfigurationError
 from batcher.planning.choice import Usable, pick_model
+from batcher.planning.entry import EntryRules, entry_rules
 from batcher.planning.naming import named_golden, start_tier
 from batcher.planning.sampling import plan_sampling
 from batcher.quality.sampling import Sampling
@@ -66,6 +67,7 @@ class Order:
         routing: how the model is chosen by its accuracy; None: it is not.
         stages: the steps before the last, in order, each as if it were asked for alone.
         ladder_policy_id: the learned ladder that its documents climb; None: none.
+        entry: rules for where its documents start; None: there are none, or something else decides.
     """
 
     request: SubmitRequest
@@ -83,6 +85,7 @@ class Order:
     routing: Routing | None = None
     stages: tuple[Order, ...] = ()
     ladder_policy_id: int | None = None
+    entry: EntryRules | None = None
 
     @property
     def steps(self) -> tuple[Order, ...]:
@@ -152,6 +155,8 @@ def _stages(request: SubmitRequest, task: Task, catalog: Catalog, is_usable: Usa
 def _step(request: SubmitRequest, task: Task, spec: TaskSpec, catalog: Catalog, is_usable: Usable) -> Order:
     """One step of a request, checked."""
     tier = spec.tier
+    if spec.router is not None:
+        catalog.tier(spec.router.tier)
     try:
         model = pick_model(catalog, tier, request.model, is_usable)
     except CatalogError:
@@ -174,6 +179,7 @@ def _step(request: SubmitRequest, task: Task, spec: TaskSpec, catalog: Catalog, 
         golden=None,
         dropped_rungs=tuple(rung for rung in rungs if rung not in ladder),
         model=model,
+        entry=entry_rules(catalog, spec, ladder, request.model, is_usable),
     )
 
 

@@ -15,7 +15,7 @@ from batcher.planning.estimate import Costs
 from batcher.planning.evidence import Evidence, Knowledge
 from batcher.planning.history import MeasuredAccuracy
 from batcher.planning.order import Order, find_image_tier
-from batcher.planning.pricing import Price, Rung, price_of, rungs_of
+from batcher.planning.pricing import Price, Rung, price_of, router_price, rungs_of
 from batcher.planning.requests import fit_of
 from batcher.planning.schedule import RunTime, ends_at, run_time
 from batcher.planning.sizes import Size
@@ -44,6 +44,7 @@ class Choice:
         checks: its cost against the caps that it stands under.
         ends_at: when it would be done, Unix seconds, the caps of each day kept; None if not known or never.
         accuracy: how often its answers to this task were right; None if none was scored.
+        router_nusd: what asking the task's router likely costs; part of the price.
     """
 
     tier: str
@@ -60,6 +61,7 @@ class Choice:
     checks: tuple[CapCheck, ...]
     ends_at: float | None
     accuracy: MeasuredAccuracy | None
+    router_nusd: int = 0
 
     def is_in_time(self, finish_by: float) -> bool:
         """Whether it would be done by then, Unix seconds."""
@@ -128,12 +130,10 @@ class Planner:
     books: Books
     ledger: Ledger
     concurrency: int
-    _texts: list[Size] = field(init=False)
-    _pictures: list[Size] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._texts, self._pictures = list(self.survey.texts), list(self.survey.pictures)
         self._rung = cache(self._make_rung)
+        self._sizes = cache(self._make_sizes)
 
     def plan(self, finish_by: float | None, taken_up: int | None) -> Plan:
         """The plan.
@@ -172,12 +172,16 @@ class Planner:
         order = self.order
         ladder = self._ladder(tier)
         seen_by = model if "vision" in model.abilities else self._sees_pictures(ladder)
+        start = self._start(ladder)
         rungs = [model, *self._above(ladder)]
-        texts = [self._rung(rung.name, pictures=False) for rung in rungs]
-        pictures = [self._rung(seen_by.name, pictures=True)] if seen_by and self._pictures else []
-        price = price_of(texts) + price_of(pictures)
+        texts = [self._rung(rung.name, start, pictures=False) for rung in rungs]
+        has_pictures = bool(self._sizes(start, pictures=True))
+        pictures = [self._rung(seen_by.name, start, pictures=True)] if seen_by and has_pictures else []
+        paths = [texts, pictures, *self._by_rule(ladder)]
+        router = self._router_price(tier, ladder)
+        price = sum(map(price_of, paths), start=router)
         unseen = 0 if seen_by else self.survey.pictures.documents
-        work = [texts[0], *pictures]
+        work = [path[0] for path in paths if path]
         time = self._time_of(work)
         providers = {rung.fit.model.provider for rung in work}
         checks = check_caps(
@@ -201,6 +205,7 @@ class Planner:
             checks=tuple(checks),
             ends_at=self._ends_at(time, checks, price.likely_nusd),
             accuracy=self.knowledge.history.accuracies.get(model.name),
+            router_nusd=router.likely_nusd,
         )
 
     def _ladder(self, tier: str) -> tuple[str, ...]:
@@ -226,9 +231,41 @@ class Planner:
         tier = find_image_tier(self.catalog, ladder, None, self.is_usable)
         return None if tier is None else pick_model(self.catalog, tier, None, self.is_usable)
 
-    def _make_rung(self, name: str, *, pictures: bool) -> Rung:
+    def _start(self, ladder: Sequence[str]) -> frozenset[str]:
+        """The rungs of rules whose documents start on the first of a ladder: it does not lead there."""
+        return frozenset(self.survey.by_rule) - set(ladder[1:])
+
+    def _by_rule(self, ladder: Sequence[str]) -> Iterator[list[Rung]]:
+        """The ways of documents that rules start further up a ladder."""
+        for place, rung in enumerate(ladder):
+            if place and rung in self.survey.by_rule:
+                models = self._above(ladder[place - 1 :])
+                yield [self._rung(model.name, rung, pictures=False) for model in models]
+                yield [self._rung(model.name, rung, pictures=True) for model in models[:1]]
+
+    def _router_price(self, tier: str, ladder: Sequence[str]) -> Price:
+        """What it costs to ask the task's router, if it decides anything here."""
+        order = self.order
+        texts = self._sizes(frozenset(), pictures=False)
+        others = (order.pinned_model, order.routing, order.ladder_policy_id)
+        if order.spec.router is None or any(other is not None for other in others) or not texts:
+            return Price()
+        rungs = [tier, *(rung for rung in ladder[1:] if rung in order.ladder)]
+        return router_price(order.spec, tier, rungs, texts, self.catalog, self.is_usable)
+
+    def _make_sizes(self, start: frozenset[str] | str, *, pictures: bool) -> list[Size]:
+        """What starts on a rung by rule; or what starts where the job does, that of some rules included."""
+        survey = self.survey
+        if isinstance(start, str):
+            sizes = [*survey.by_rule[start]]
+        else:
+            sizes = [*survey.texts, *survey.pictures]
+            sizes += [size for rung in sorted(start) for size in survey.by_rule[rung]]
+        return [size for size in sizes if bool(size.images) is pictures]
+
+    def _make_rung(self, name: str, start: frozenset[str] | str, *, pictures: bool) -> Rung:
         fit = fit_of(self.order.spec, self.catalog.models[name], self.catalog)
-        sizes = self._pictures if pictures else self._texts
+        sizes = self._sizes(start, pictures=pictures)
         if fit.document_tokens < _LEAST_ROOM_TOKENS:
             sizes = []
         return rungs_of([fit], sizes, self.knowledge)[0]

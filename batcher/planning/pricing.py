@@ -14,11 +14,13 @@ from batcher.catalog.tokens import estimate_tokens
 from batcher.domain import ItemStatus
 from batcher.errors import ConfigurationError
 from batcher.planning.choice import Usable, pick_model
+from batcher.planning.entry import may_choose_entry
 from batcher.planning.estimate import Costs, estimate
 from batcher.planning.evidence import Evidence, Knowledge
 from batcher.planning.fit import BYTES_PER_TOKEN, Fit
 from batcher.planning.history import read_history
-from batcher.planning.requests import fit_of
+from batcher.planning.requests import expected_input_tokens, fit_of
+from batcher.planning.router import LIKELY_ANSWER_TOKENS, RouterFit, open_routes, router_task
 from batcher.planning.sizes import Size
 from batcher.routing.state import Routing
 from batcher.store.jobs import Job
@@ -27,6 +29,7 @@ from batcher.store.tables import documents, items
 from batcher.tasks.golden import Golden
 from batcher.tasks.spec import TaskSpec
 
+_MTOK: Final = 1_000_000
 _SAMPLE: Final = 1_000
 _SAMPLE_BYTES: Final = 20_000_000
 """Texts whose tokens are counted: all of a small job's, some of a large one's."""
@@ -133,7 +136,49 @@ def price_pending(
         knowledge = knowledge or Knowledge(spec, read_history(connection, spec, catalog), golden)
         sizes = pending_sizes(connection, job.id, tier)
         total += price_of(rungs_of(fits, sizes, knowledge))
+        if spec.router is not None and tier == job.tier and may_choose_entry(job):
+            undecided = pending_sizes(connection, job.id, tier, undecided=True)
+            total += router_price(spec, tier, job.ladder, undecided, catalog, is_usable)
     return total
+
+
+def router_price(
+    spec: TaskSpec,
+    tier: str,
+    ladder: Sequence[str],
+    sizes: Sequence[Size],
+    catalog: Catalog,
+    is_usable: Usable,
+) -> Price:
+    """What it costs to ask a task's router about documents; nothing if it decides nothing, or has no model.
+
+    Args:
+        spec: the task, or its first step.
+        tier: where the job starts.
+        ladder: the rungs that have a model to use, ``tier`` the first.
+        sizes: the documents of text for which no rule decides.
+        catalog: the models in force.
+        is_usable: which of them there are keys for.
+    """
+    asking = router_task(spec)
+    if asking is None or not open_routes(spec, tier, ladder):
+        return Price()
+    try:
+        model = pick_model(catalog, asking.tier, None, is_usable)
+    except ConfigurationError:
+        return Price()
+    fit, most = RouterFit(asking, model, schema_bytes=0), asking.params["read_tokens"]
+    likely, reserved = 0.0, 0
+    for size in sizes:
+        if not size.images:
+            tokens = expected_input_tokens(fit, min(size.tokens, most))
+            prices = model.prices.charged(round(tokens))
+            written = LIKELY_ANSWER_TOKENS * prices.output_nusd
+            call = (tokens * prices.input_nusd + written) / _MTOK + prices.request_nusd
+            sent_bytes = fit.overhead_bytes + size.text_bytes
+            likely += size.items * call
+            reserved += size.items * fit.reservation_nusd(sent_bytes, 0, asking.max_output_tokens)
+    return Price(low_nusd=round(likely), likely_nusd=round(likely), first_nusd=reserved, worst_nusd=reserved)
 
 
 def rungs_of(fits: Sequence[Fit], sizes: Sequence[Size], knowledge: Knowledge) -> list[Rung]:
@@ -174,7 +219,9 @@ def fits_of(job: Job, tier: str, spec: TaskSpec, catalog: Catalog, is_usable: Us
     return fits
 
 
-def pending_sizes(connection: Connection, job_id: int, tier: str, *, answered: bool = False) -> list[Size]:
+def pending_sizes(
+    connection: Connection, job_id: int, tier: str, *, answered: bool = False, undecided: bool = False
+) -> list[Size]:
     """The sizes of a tier's pending items; those that share their content are one paid call.
 
     Args:
@@ -182,8 +229,11 @@ def pending_sizes(connection: Connection, job_id: int, tier: str, *, answered: b
         job_id: the job.
         tier: the tier.
         answered: in place of pending items those that are done and wait for the next step to take them.
+        undecided: only those where nothing has decided yet on which rung they start.
     """
     is_waiting = items.c.status == ItemStatus.PENDING.value
+    if undecided:
+        is_waiting &= items.c.start_tier.is_(None)
     if answered:
         is_waiting = (items.c.status == ItemStatus.DONE.value) & (items.c.ready_at > HANDED_OVER)
     first = (

@@ -158,6 +158,7 @@ class Router:
             image_tier=find_image_tier(self._catalog, rungs, None, allowed),
             routing=routing,
             ladder_policy_id=None,
+            entry=None,
         )
 
     def look(self, connection: Connection, job: Job, routing: Routing, now: float) -> Routing:

@@ -75,7 +75,9 @@ def survey_steps(
         on_answered: Callable[[Sequence[NewItem]], None] = _nobody
         for order, stored in reversed(steps):
             seen = stack.enter_context(closing(Seen()))
-            surveyors.insert(0, Surveyor(order.spec, order.image_tier, stored, seen, on_answered))
+            surveyors.insert(
+                0, Surveyor(order.spec, order.image_tier, stored, seen, on_answered, order.entry)
+            )
             place = len(steps) - len(surveyors)
             if place:
                 on_answered = _feed(*steps[place - 1], surveyors[0], originals)
@@ -153,7 +155,7 @@ def plan_steps(
             plans.append(_blended(usual, longest))
         else:
             plans.append(make(order, survey).plan(finish_by, taken_up))
-        coming += [*survey.texts, *survey.pictures]
+        coming += survey.sizes()
     price = sum((plan.chosen.price for plan in plans), start=Price())
     return StagedPlan(tuple(plans), replace(price, items=surveys[0].new), tuple(_checks(plans)))
 

@@ -16,8 +16,9 @@ from batcher.documents.records import Parsed, Rejected
 from batcher.domain import Document, ItemStatus
 from batcher.money import most_tokens
 from batcher.planning.admission import admit
+from batcher.planning.entry import EntryRules
 from batcher.planning.requests import TEXT_DIVISOR
-from batcher.planning.sizes import Distribution, Sizes
+from batcher.planning.sizes import Distribution, Size, Sizes
 from batcher.store.ingestion import NewItem
 from batcher.store.results import find_results
 from batcher.store.tables import items
@@ -39,8 +40,10 @@ class Survey:
         duplicates: items with the content of an earlier new one: one paid call answers both.
         ended: items that failed or were cancelled in the unfinished job that would be taken up.
         rejected: documents that cannot be worked on, by code.
-        texts: sizes of the new documents of text.
+        texts: sizes of the new documents of text, apart from those by rule.
         pictures: sizes of the new documents of pictures, also where no model of the order sees them.
+        by_rule: where the task has rules for it: sizes of the new documents whose start was decided before
+            anything is asked, by the rung; pictures are then all among them.
         tokens: of all documents of text, about as vendors count them.
     """
 
@@ -51,13 +54,19 @@ class Survey:
     rejected: Counter[str] = field(default_factory=Counter)
     texts: Sizes = field(default_factory=Sizes)
     pictures: Sizes = field(default_factory=Sizes)
+    by_rule: dict[str, Sizes] = field(default_factory=dict)
     tokens: Distribution = field(default_factory=Distribution)
 
     @property
     def new(self) -> int:
         """Documents to answer, each content once."""
         unseen = self.rejected[_NEEDS_VISION]
-        return self.texts.documents + (0 if unseen else self.pictures.documents)
+        started = sum(sizes.documents for sizes in self.by_rule.values())
+        return started + self.texts.documents + (0 if unseen else self.pictures.documents)
+
+    def sizes(self) -> list[Size]:
+        """Of all new documents."""
+        return [size for sizes in (self.texts, self.pictures, *self.by_rule.values()) for size in sizes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,7 @@ def take_survey(
     image_tier: str | None,
     stored: Stored | None,
     on_progress: Callable[[int, int], None] = lambda *_: None,
+    rules: EntryRules | None = None,
 ) -> Survey:
     """Read a corpus and count.
 
@@ -108,9 +118,10 @@ def take_survey(
         image_tier: the first tier on the ladder whose model sees images, or None.
         stored: what the store knows; None without a store.
         on_progress: told of each batch: documents read, and rejected, so far.
+        rules: where documents start, before anything is asked; None: on the job's tier.
     """
     with closing(Seen()) as seen:
-        surveyor = Surveyor(spec, image_tier, stored, seen)
+        surveyor = Surveyor(spec, image_tier, stored, seen, rules=rules)
         batch: list[Parsed | Rejected] = []
         size = 0
         for entry in corpus:
@@ -133,6 +144,7 @@ class Surveyor:
         stored: what the store knows; None without a store.
         seen: which keys were there before.
         on_answered: told of the items of each batch that have an answer.
+        rules: where documents start, before anything is asked; None: on the job's tier.
     """
 
     def __init__(
@@ -142,6 +154,7 @@ class Surveyor:
         stored: Stored | None,
         seen: Seen,
         on_answered: Callable[[Sequence[NewItem]], None] = lambda _: None,
+        rules: EntryRules | None = None,
     ) -> None:
         self.survey = Survey()
         self._on_answered = on_answered
@@ -149,6 +162,7 @@ class Surveyor:
         self._image_tier = image_tier
         self._stored = stored
         self._seen = seen
+        self._rules = rules
 
     def take(self, batch: Sequence[Parsed | Rejected]) -> None:
         """Count a batch."""
@@ -164,7 +178,7 @@ class Surveyor:
         survey.duplicates += len(open_items) - sum(first)
         for new, is_first in zip(open_items, first, strict=True):
             if is_first and new.document is not None:
-                self._count(new.document)
+                self._count(new.document, new.tier if self._rules is not None else None)
         if done or answered:
             self._on_answered([*done, *(new for new in waiting if new.result_key in answered)])
 
@@ -172,7 +186,7 @@ class Surveyor:
         """The item, or None if it is rejected."""
         if isinstance(entry, Parsed) and not entry.document.images:
             self.survey.tokens.add(round(estimate_tokens(entry.document.text) / TEXT_DIVISOR))
-        new = admit(entry, self._spec, self._image_tier)
+        new = admit(entry, self._spec, self._image_tier, self._rules)
         if new.document is not None:
             return new
         self.survey.rejected[new.error_class or "unknown"] += 1
@@ -192,9 +206,11 @@ class Surveyor:
         open_items = [new for new in found if new.source not in done | ended]
         return open_items, [new for new in found if new.source in done]
 
-    def _count(self, document: Document) -> None:
+    def _count(self, document: Document, start: str | None = None) -> None:
         tokens = estimate_tokens(document.text)
         sizes = self.survey.pictures if document.images else self.survey.texts
+        if start is not None:
+            sizes = self.survey.by_rule.setdefault(start, Sizes())
         sizes.add(most_tokens(document.text), len(document.images), tokens)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Connection, case, func, select, update
 
-from batcher.domain import FailureClass, ItemStatus, Purpose
+from batcher.domain import AttemptState, FailureClass, ItemStatus, Purpose
 from batcher.quality.golden import GOLDEN
 from batcher.statistics.intervals import Interval, wilson
 from batcher.store.steps import stage_ids, step_ids
@@ -35,7 +35,9 @@ class Outcome:
         fields: scores by field; 0 for each field of the right answer if it failed.
         failure: the class it failed with; "" if it has an answer.
         is_valid_at_once: whether its first answer fitted the schema; None if no answer came at all.
-        cost_nusd: of all calls for it, retries and repairs included, by whatever job they were made.
+        cost_nusd: of all calls for it, retries and repairs included, by whatever job they were made; without
+            those whose outcome is unknown.
+        unknown_nusd: what these are booked at, their worst case.
         latencies_s: of the calls that brought an answer, valid or not.
     """
 
@@ -46,6 +48,7 @@ class Outcome:
     failure: str = ""
     is_valid_at_once: bool | None = None
     cost_nusd: int = 0
+    unknown_nusd: int = 0
     latencies_s: tuple[float, ...] = ()
 
 
@@ -107,6 +110,11 @@ class Measurement:
     def cost_nusd(self) -> int:
         """All that the answers cost, retries, repairs and judging included."""
         return self.judging_nusd + sum(outcome.cost_nusd for outcome in self.outcomes)
+
+    @property
+    def unknown_nusd(self) -> int:
+        """What calls of unknown outcome are booked at, beside that: a vendor may have charged them or not."""
+        return sum(outcome.unknown_nusd for outcome in self.outcomes)
 
     @property
     def per_document_nusd(self) -> float | None:
@@ -261,7 +269,9 @@ def _before(
         for item in earlier:
             before = found.setdefault(item.source, _Before(item.result_key))
             if item.id not in own:
-                before.cost_nusd += sum(call.cost_nusd for call in calls[asked[item.id]])
+                before.cost_nusd += sum(
+                    call.cost_nusd for call in calls[asked[item.id]] if call.state != AttemptState.UNKNOWN
+                )
     return found
 
 
@@ -281,7 +291,13 @@ def _calls(connection: Connection, item_ids: Iterable[int], model: str) -> dict[
     """A model's calls for these items, oldest first."""
     calls: dict[int, list[Any]] = defaultdict(list)
     query = (
-        select(attempts.c.item_id, attempts.c.outcome, attempts.c.cost_nusd, attempts.c.latency_s)
+        select(
+            attempts.c.item_id,
+            attempts.c.outcome,
+            attempts.c.state,
+            attempts.c.cost_nusd,
+            attempts.c.latency_s,
+        )
         .where(attempts.c.item_id.in_(list(item_ids)), attempts.c.model == model)
         .order_by(attempts.c.id)
     )
@@ -304,7 +320,8 @@ def _outcome(row: Any, calls: Sequence[Any]) -> Outcome:
         fields=fields,
         failure=(row.error_class or "unknown") if failed else "",
         is_valid_at_once=all(call.outcome == _VALID for call in answered) if answered else None,
-        cost_nusd=sum(call.cost_nusd for call in calls),
+        cost_nusd=sum(call.cost_nusd for call in calls if call.state != AttemptState.UNKNOWN),
+        unknown_nusd=sum(call.cost_nusd for call in calls if call.state == AttemptState.UNKNOWN),
         latencies_s=tuple(call.latency_s for call in answered if call.latency_s is not None),
     )
 

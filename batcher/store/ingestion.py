@@ -28,7 +28,7 @@ class NewItem:
         source: path, ``path#row`` or ``-#row``; one item per source and job.
         document: the parsed content, or None if rejected.
         result_key: 20 bytes, or None if rejected.
-        tier: where it starts, or None for the job's tier.
+        tier: where it starts, as a rule or its pictures decided it; None: nobody did, on the job's tier.
         error_class: the rejection's code.
         error: the rejection's reason.
     """
@@ -88,6 +88,7 @@ def _row(job: Job, new: NewItem, accepts: int) -> dict[str, Any]:
         "result_id": None,
         "error_class": new.error_class,
         "error": new.error,
+        "start_tier": new.tier,
     }
 
 

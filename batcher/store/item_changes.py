@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, exists, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, func, or_, select, update
 
 from batcher.domain import ITEM_TRANSITIONS, ItemStatus
 from batcher.store.sampling import Draw, draw_items
@@ -26,6 +26,7 @@ class ItemChange:
         model: whose result for ``result_key`` it takes, when done.
         promotes: the result that first becomes the one for ``result_key``: of a ladder's earlier step.
         draw: the answer's lot, when done: whether it is drawn for checking; None: it is not.
+        start_tier: where it starts, decided now; None: as it was.
     """
 
     item_id: int
@@ -42,6 +43,7 @@ class ItemChange:
     error: str | None = None
     draw: Draw | None = None
     promotes: int | None = None
+    start_tier: str | None = None
 
 
 def change_items(connection: Connection, changes: Sequence[ItemChange], now: float) -> None:
@@ -112,6 +114,7 @@ def _change_row(change: ItemChange) -> dict[str, Any]:
         "b_ready": change.ready_at,
         "b_class": change.error_class,
         "b_error": change.error,
+        "b_start": change.start_tier,
     }
 
 
@@ -185,6 +188,7 @@ _CHANGE: Final = (
         lease_id=None,
         error_class=bindparam("b_class"),
         error=bindparam("b_error"),
+        start_tier=func.coalesce(bindparam("b_start", type_=items.c.start_tier.type), items.c.start_tier),
     )
 )
 

@@ -333,7 +333,7 @@ def retry_failed(
         connection: a write transaction.
         job_id: the job.
         failure: a failure class, or None for all.
-        tier: where documents of text start.
+        tier: where documents of text start whose start nothing else decided.
         image_tier: where documents of images start; None: on ``tier`` too.
     """
     start: Any = tier
@@ -346,7 +346,7 @@ def retry_failed(
     changed = connection.execute(
         query.values(
             status=_checked(ItemStatus.FAILED, ItemStatus.PENDING),
-            tier=start,
+            tier=func.coalesce(items.c.start_tier, start),
             ready_at=0.0,
             error_class=None,
             error=None,

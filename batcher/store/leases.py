@@ -40,6 +40,7 @@ class QueuedItem:
         text_bytes: UTF-8 length of the document's text, or of a longer normal form: ``money.most_tokens``.
         image_count: pages or pictures; 0 for a text document.
         body: the compressed text.
+        start_tier: where it starts, as a rule, its pictures or a router decided; None: nobody did yet.
     """
 
     id: int
@@ -52,6 +53,7 @@ class QueuedItem:
     text_bytes: int
     image_count: int
     body: bytes = field(repr=False)
+    start_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +302,7 @@ def _queued(row: Row[Any]) -> QueuedItem:
         text_bytes=row.text_bytes,
         image_count=row.image_count,
         body=row.body,
+        start_tier=row.start_tier,
     )
 
 

@@ -113,6 +113,7 @@ items = Table(
     Column("result_id", Id),
     Column("error_class", String(30)),
     Column("error", Text),
+    Column("start_tier", String(50)),
     Index("uq_items_job_source", "job_id", "source", unique=True),
     Index("ix_items_queue", "job_id", "status", "tier", "ready_at", "id"),
     Index(

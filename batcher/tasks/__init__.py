@@ -9,8 +9,20 @@ from __future__ import annotations
 from batcher.errors import TaskError
 from batcher.tasks import scorers
 from batcher.tasks.definition import Task
+from batcher.tasks.entry import Router, Rule
 from batcher.tasks.loading import load_model, load_schema
 from batcher.tasks.scorers import Score, Scorer
 from batcher.tasks.stages import Stage
 
-__all__ = ["Score", "Scorer", "Stage", "Task", "TaskError", "load_model", "load_schema", "scorers"]
+__all__ = [
+    "Router",
+    "Rule",
+    "Score",
+    "Scorer",
+    "Stage",
+    "Task",
+    "TaskError",
+    "load_model",
+    "load_schema",
+    "scorers",
+]

@@ -60,6 +60,7 @@ def check_task(ref: str, params: Mapping[str, str] | None = None) -> list[Findin
     except BatcherError as error:
         return [Finding("error", str(error))]
     findings = [*_schema_findings(spec), *_limit_findings(spec), *_golden_findings(task, spec, given)]
+    findings += _entry_findings(task)
     for stage in stages:
         own = [*_schema_findings(stage), *_limit_findings(stage)]
         findings += [replace(found, message=f"stage {stage.stage}: {found.message}") for found in own]
@@ -84,6 +85,17 @@ def _limit_findings(spec: TaskSpec) -> Iterator[Finding]:
             f"The longest answer that fits the schema takes about {tokens} tokens, max_output_tokens is "
             f"{spec.max_output_tokens}: tighten the schema's bounds or raise the limit.",
         )
+
+
+def _entry_findings(task: Task) -> Iterator[Finding]:
+    """Rules that never decide, because one before them fits whatever they fit."""
+    for place, rule in enumerate(task.entry):
+        earlier = next((one for one in task.entry[:place] if one.covers(rule)), None)
+        if earlier is not None:
+            yield Finding(
+                "warning",
+                f"The rule {rule.describe()!r} never decides: {earlier.describe()!r} stands before it.",
+            )
 
 
 def _golden_findings(task: Task, spec: TaskSpec, given: Mapping[str, str]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, cast
 from pydantic import BaseModel
 
 from batcher.errors import TaskError
+from batcher.tasks.entry import Router, RouterSpec, Rule, entry_faults
 from batcher.tasks.loading import user_code
 from batcher.tasks.params import read_params
 from batcher.tasks.schema import check_schema, inline, model_schema
@@ -60,6 +61,9 @@ class Task:
         route: whether the cheapest model whose measured accuracy clears the floor does the work: jobs are
             then routed as with ``submit --floor``.
         before: the steps before this one, in order: what the last of them hands over is this one's document.
+        entry: rules for where a document starts, before anything is asked: the first that fits counts. Of
+            several steps they are for the first, as is ``router``.
+        router: a cheap model that is asked where a document starts for which no rule decides.
         example: parameters, as on the command line, under which ``golden.jsonl`` holds.
         home: folder of task.py; filled in by ``load_task``.
         ref: what ``load_task`` found it by; filled in by ``load_task``.
@@ -89,6 +93,8 @@ class Task:
     sample: float | None = None
     route: bool = False
     before: tuple[Stage, ...] = ()
+    entry: tuple[Rule, ...] = ()
+    router: Router | None = None
     example: Mapping[str, str] = field(default_factory=dict)
     home: Path | None = field(default=None, repr=False)
     ref: str = ""
@@ -98,6 +104,7 @@ class Task:
             object.__setattr__(self, "ladder", (self.tier,))
         object.__setattr__(self, "ladder", tuple(self.ladder))
         object.__setattr__(self, "before", tuple(self.before))
+        object.__setattr__(self, "entry", tuple(self.entry))
         for wrong in self._faults():
             raise TaskError(f"Task {self.name!r}: {wrong}.")
         object.__setattr__(self, "scorer", as_scorer(self.scorer))
@@ -111,7 +118,9 @@ class Task:
             and not 0 <= self.sample <= 1,
         }
         own = [fault for fault, present in faults.items() if present]
-        return [*own, *step_faults(self), *stage_faults(self.before)]
+        wrong = [*own, *step_faults(self), *stage_faults(self.before)]
+        first = self.before[0] if self.before else self
+        return wrong or entry_faults(self.entry, self.router, first.tier, first.ladder)
 
     def spec(
         self,
@@ -160,6 +169,8 @@ class Task:
             typical_output_tokens=self.typical_output_tokens,
             rubric=render_prompt(self.rubric, names, self.home) if self.rubric else "",
             judged=self.is_judged,
+            entry=() if self.before else self.entry,
+            router=None if self.before else self._router_spec(names),
         )
 
     def stage_specs(
@@ -186,6 +197,7 @@ class Task:
         check_schema(schema)
         names = values.model_dump() if values else {}
         start, ladder = _start(stage, tier)
+        is_first = stage is self.before[0]
         merging = "" if stage.long_documents == "reject" else stage.merge_prompt or MERGE_PROMPT
         given = canonical_params(values.model_dump(mode="json", by_alias=True)) if values else {}
         return TaskSpec(
@@ -209,6 +221,22 @@ class Task:
             typical_output_tokens=stage.typical_output_tokens,
             stage=stage.name,
             hands_over=stage.hands_over,
+            entry=self.entry if is_first else (),
+            router=self._router_spec(names) if is_first else None,
+        )
+
+    def _router_spec(self, names: Mapping[str, Any]) -> RouterSpec | None:
+        from batcher.tasks.prompts import render_prompt
+
+        router = self.router
+        if router is None:
+            return None
+        return RouterSpec(
+            tier=router.tier,
+            instructions=render_prompt(router.prompt, names, self.home),
+            routes=dict(router.routes),
+            max_output_tokens=router.max_output_tokens,
+            read_tokens=router.read_tokens,
         )
 
     @property

@@ -168,6 +168,8 @@ def _row(path: Path, number: int, line: str) -> GoldenRow:
     if not any(row.get(key) not in (None, "") for key in ("id", "file", "source", "text")):
         raise TaskError(f'{path}, line {number}: needs "file", "source", "id" or "text".')
     answer = row[answers[0]]
+    if answer == {}:
+        raise TaskError(f'{path}, line {number}: "{answers[0]}" holds no field: there is nothing to score.')
     row_id = row.get("id")
     return GoldenRow(
         line=number,

@@ -52,11 +52,11 @@ def document_messages(
         part: (number from 1, how many) if it is a part of a longer document.
     """
     note = _PART.format(*part) if part else ""
-    body = _enclosed(document) if document.text or not document.images else _IMAGES
+    body = enclosed(document) if document.text or not document.images else _IMAGES
     return (_system(spec), Message("user", f"{note}{body}\n{_REMINDER}", document.images))
 
 
-def _enclosed(document: Document) -> str:
+def enclosed(document: Document) -> str:
     """The text between tags that it cannot close itself: named by its hash if it tries, and as long."""
     text = document.text
     tag = f"d{document.hash.hex()[:7]}" if f"</{_TAG}" in text else _TAG

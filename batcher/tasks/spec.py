@@ -11,6 +11,7 @@ from typing import Any, Literal
 import orjson
 
 from batcher.errors import TaskError
+from batcher.tasks.entry import RouterSpec, Rule, rules_of_json
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class TaskSpec:
         hands_over: what the next step reads: ``answer`` or ``answer_and_document``; "" for the last step. Not
             part of the fingerprint: it changes the next step's document.
         judged: whether known answers are no yardstick for a scorer, but for a judge. Not part of it either.
+        entry: rules for where a document starts, the first that fits; none of them is part of it.
+        router: the model that is asked where a document starts for which no rule decides; neither is it.
     """
 
     name: str
@@ -67,6 +70,8 @@ class TaskSpec:
     judged: bool = False
     stage: str = ""
     hands_over: Literal["", "answer", "answer_and_document"] = ""
+    entry: tuple[Rule, ...] = ()
+    router: RouterSpec | None = None
 
     @property
     def task(self) -> str:
@@ -95,7 +100,8 @@ class TaskSpec:
 
     def to_json(self) -> str:
         """The spec as JSON, for the store. Fields keep their order: it is the order of the answer."""
-        return orjson.dumps(asdict(self)).decode()
+        rules = [rule.to_json() for rule in self.entry]
+        return orjson.dumps({**asdict(self), "entry": rules}).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> TaskSpec:
@@ -107,6 +113,10 @@ class TaskSpec:
         try:
             stored = orjson.loads(text)
             known = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
+            known["entry"] = rules_of_json(known.get("entry", ()))
+            if (router := known.get("router")) is not None:
+                names = RouterSpec.__dataclass_fields__
+                known["router"] = RouterSpec(**{name: router[name] for name in names})
             return cls(**{**known, "ladder": tuple(stored["ladder"])})
         except (orjson.JSONDecodeError, TypeError, KeyError) as error:
             raise TaskError(f"A stored task cannot be read ({error}). Submit the job again.") from error

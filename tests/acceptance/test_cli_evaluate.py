@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from batcher.simulator.faults import Fault
+from batcher.simulator.requests import Call
 from tests.support.vendor_server import VendorServer
 
 from .conftest import CONFIG, Cli
@@ -41,6 +43,39 @@ def evaluate(cli: Cli, *words: str | Path | int, code: int | None = 0) -> Any:
         "evaluate", "--task", "./cards", "--golden", "known/golden.jsonl", *words, "--json", code=code
     )
     return found.json
+
+
+def test_a_task_that_a_judge_scores_is_measured_and_judged_once(
+    cli: Cli, vendor_server: VendorServer, golden: Path
+) -> None:
+    """What the judge found is not forgotten when the report is made."""
+    task = cli.folder / "cards" / "task.py"
+    code = task.read_text()
+    scorer = code[code.index("    scorer=") : code.index("correct_at=")]
+    task.write_text(code.replace(scorer, f'    scorer=scorers.judged(by="{DEAR}"), '))
+
+    def decide(call: Call) -> Fault | None:
+        if call.model.startswith(DEAR):
+            right = "Bridge" not in call.text
+            return Fault(
+                text=json.dumps({"correct": right, "score": float(right), "reason": "seen"}), times=None
+            )
+        return None
+
+    vendor_server.on_call(decide)
+    for _ in range(2):
+        [cheap] = evaluate(cli, "--model", CHEAP)["models"]
+        assert (cheap["scored"], cheap["correct"]) == (COUNT, COUNT - 3)
+        assert cheap["judging_usd"] > 0
+    judged = [line for line in vendor_server.bill if line.model.startswith(DEAR)]
+    assert len(judged) == COUNT
+
+
+@pytest.mark.parametrize("option", ["--floor", "--confidence"])
+def test_nan_is_no_share(cli: Cli, golden: Path, option: str) -> None:
+    words = ("evaluate", "--task", "./cards", "--golden", "known/golden.jsonl", option, "nan")
+    assert "finite" in cli(*words, code=2).err
+    assert "finite" in cli("submit", "known", "--task", "./cards", "--floor", "nan", code=2).err
 
 
 def by_model(report: Any) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def test_a_detached_corpus_is_read_in_the_background_under_the_requests_lock(
     wait_until(lambda: fleet.done(job) > 0)
     log = fleet.folder.parent / "home" / "logs" / f"ingest-{job}.log"
     if fleet.job(job).state is JobState.INGESTING:
-        busy = fleet.batcher("submit", "large.jsonl", *CARDS, code=None)
+        busy = fleet.batcher("submit", "large.jsonl", *CARDS, "--detach", code=None)
         if "is being run right now by process" not in busy.err:
             assert "read" in log.read_text(), "the reading had just ended"
     fleet.batcher("cancel", job)

@@ -122,6 +122,18 @@ def test_what_it_cost_and_how_often_it_was_right(
     assert {row.purpose for row in rows(runtime, "attempts")} == {"golden", "repair"}
 
 
+def test_calls_of_unknown_outcome_stand_beside_the_cost_of_answers(
+    runtime: Runtime, vendor_server: VendorServer, golden: Path
+) -> None:
+    """What a killed process may have paid for is no property of the model."""
+    vendor_server.add_fault(model=MODEL_ID, contains="number 3", kind="reset_after", times=1)
+    found = measured(runtime, order_for(runtime, golden))
+    assert (found.scored, found.failed) == (COUNT, 0)
+    [lost] = [row for row in rows(runtime, "attempts") if row.state == "unknown"]
+    assert found.unknown_nusd == lost.cost_nusd > 0
+    assert found.cost_nusd + found.unknown_nusd == spent(runtime)
+
+
 def test_answers_of_a_submission_are_taken_over_with_their_cost(
     runtime: Runtime, vendor_server: VendorServer, golden: Path
 ) -> None:

@@ -112,6 +112,7 @@ def test_text_rows_need_no_name(tmp_path: Path) -> None:
         ("[1]", "line 2: not a JSON object"),
         ('{"id": 1}', 'line 2: needs one of "expected"'),
         ('{"id": 1, "expected": null}', 'line 2: needs one of "expected"'),
+        ('{"id": 1, "expected": {}}', 'line 2: "expected" holds no field'),
         ('{"id": 1, "expected": {}, "label": "a"}', 'line 2: needs one of "expected"'),
         ('{"expected": {}}', 'line 2: needs "file"'),
         ('{"id": "", "label": "a"}', 'line 2: needs "file"'),

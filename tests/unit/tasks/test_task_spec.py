@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.errors import TaskError
+from batcher.tasks.entry import RouterSpec, Rule
 from batcher.tasks.spec import TaskSpec
 
 SPEC = TaskSpec(
@@ -53,6 +54,8 @@ NOT_SHAPING: dict[str, Any] = {
     "judged": True,
     "stage": "extract",
     "hands_over": "answer",
+    "entry": (Rule(tier="premium", min_tokens=6_000), Rule(tier="economy", language="de", matches="x+")),
+    "router": RouterSpec("economy", "Is it hard?", {"yes": "premium", "no": "economy"}, 8, 1_000),
 }
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(

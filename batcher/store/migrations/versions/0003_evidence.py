@@ -23,6 +23,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_parent_id", "jobs", ["parent_id"], sqlite_where=has_parent, postgresql_where=has_parent
     )
+    op.add_column("items", sa.Column("start_tier", sa.String(50)))
     op.add_column("attempts", sa.Column("logprob", sa.Float()))
     op.add_column("samples", sa.Column("note", sa.Text()))
     op.add_column("samples", sa.Column("judged_at", sa.Float()))
