@@ -67,7 +67,7 @@ def leave() -> None:
 
 
 class _FencedRequest(aiohttp.ClientRequest):
-    """aiohttp's request, which writes its head and body in one step, ``write_bytes`` (aiohttp 3.13, 3.14)."""
+    """aiohttp's request, whose writer has two ways to the socket (``StreamWriter``, aiohttp 3.13, 3.14)."""
 
     async def send(self, conn: Any) -> Any:
         departure = DEPARTURE.get()
@@ -79,13 +79,42 @@ class _FencedRequest(aiohttp.ClientRequest):
             raise UnsendableError(str(error)) from error
 
     async def write_bytes(self, writer: Any, conn: Any, *arguments: Any) -> None:
+        departure = DEPARTURE.get()
+        if departure is not None:
+            put = _Gate(departure, conn)
+            writer._write, writer._writelines = put.before(writer._write), put.before(writer._writelines)
+        await super().write_bytes(writer, conn, *arguments)
+
+
+class _Gate:
+    """Stands before the writer's two ways to the socket, which it takes without a pause after the look."""
+
+    __slots__ = ("_conn", "_departure", "_is_shut")
+
+    def __init__(self, departure: Departure, conn: Any) -> None:
+        self._departure = departure
+        self._conn = conn
+        self._is_shut = False
+
+    def before(self, write: Callable[[Any], None]) -> Callable[[Any], None]:
+        """The same way, with leave taken before the first bytes."""
+
+        def put(data: Any) -> None:
+            if self._is_open():
+                write(data)
+
+        return put
+
+    def _is_open(self) -> bool:
+        if self._departure.left or self._is_shut:
+            return not self._is_shut
         try:
-            leave()
+            self._departure.leave()
         except NotSentError as error:
             # Whoever waits for the answer gets this instead, and closes the connection.
-            conn.protocol.set_exception(error)
-            return
-        await super().write_bytes(writer, conn, *arguments)
+            self._is_shut = True
+            self._conn.protocol.set_exception(error)
+        return not self._is_shut
 
 
 def install_fence(http_client: Any) -> None:
