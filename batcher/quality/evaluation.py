@@ -37,8 +37,8 @@ class Outcome:
         is_valid_at_once: whether its first answer fitted the schema; None if no answer came at all.
         cost_nusd: of all calls for it, retries and repairs included, by whatever job they were made; without
             those whose outcome is unknown.
-        unknown_nusd: what these are booked at, their worst case.
         latencies_s: of the calls that brought an answer, valid or not.
+        unknown_nusd: what calls of unknown outcome are booked at, their worst case.
     """
 
     key: bytes
@@ -48,8 +48,8 @@ class Outcome:
     failure: str = ""
     is_valid_at_once: bool | None = None
     cost_nusd: int = 0
-    unknown_nusd: int = 0
     latencies_s: tuple[float, ...] = ()
+    unknown_nusd: int = 0
 
 
 @dataclass(frozen=True, slots=True)

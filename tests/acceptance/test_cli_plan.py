@@ -46,6 +46,7 @@ def test_a_plan_before_the_first_run_writes_and_sends_nothing(cli: Cli, vendor_s
         "ended_before": 0,
         "rejected": 1,
         "rejected_by_reason": {"empty": 1},
+        "started_by_rule": {},
     }
     chosen = plan["chosen"]
     assert (chosen["tier"], chosen["model"], chosen["usable"]) == ("economy", "gpt-4o-mini", True)
