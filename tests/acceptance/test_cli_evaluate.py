@@ -125,7 +125,8 @@ def test_a_second_run_asks_nothing_and_says_the_same(
     assert second["models"] == first["models"]
     assert second["verdict"] == first["verdict"]
     # Another golden file is another job, whose answers are those of the first: cost and all.
-    golden.write_text(golden.read_text() + "\n" + json.dumps({"id": "t", "text": "number", "expected": {"title": "River"}}))
+    row = {"id": "t", "text": "number", "expected": {"title": "River"}}
+    golden.write_text(golden.read_text() + "\n" + json.dumps(row))
     third = evaluate(cli, "--model", CHEAP, code=None)
     assert vendor_server.totals()["calls"] == calls + 1
     assert by_model(third)[CHEAP]["cost_usd"] > first["models"][0]["cost_usd"]
