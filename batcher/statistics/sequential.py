@@ -18,8 +18,6 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
-from batcher.statistics.intervals import Interval
-
 PRIOR_ANSWERS: Final = 20.0
 """How sharply bets expect the share near the floor, in answers. Of 1 to 100, and of uniform ones, measured on
 floors of .8 and .9 with the truth 2 to 10 points away, 20 needs within a sixth of the fewest answers."""
@@ -93,53 +91,6 @@ def lower_bound(successes: int, trials: int, alpha: float = 0.05) -> float:
 def upper_bound(successes: int, trials: int, alpha: float = 0.05) -> float:
     """A bound that the share is under at all times at once, with probability 1 - alpha; one-sided."""
     return 1 - lower_bound(trials - successes, trials, alpha)
-
-
-def confidence_sequence(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """The share between both bounds, which hold together at all times with this confidence.
-
-    Raises:
-        ValueError: if there are no trials, or more successes than trials.
-    """
-    if trials <= 0:
-        raise ValueError(f"{successes} of {trials} is not a share")
-    alpha = (1 - confidence) / 2
-    return Interval(
-        successes / trials, lower_bound(successes, trials, alpha), upper_bound(successes, trials, alpha)
-    )
-
-
-class SequentialTest:
-    """Decides on which side of a floor a share lies, answer by answer; the first verdict stays.
-
-    Attributes:
-        floor: the share in question.
-        alpha: the chance at most of "above" for a share that is not, and of "below" for one that is not.
-        successes: right answers so far.
-        trials: answers so far.
-        verdict: None while it is open.
-    """
-
-    __slots__ = ("alpha", "floor", "successes", "trials", "verdict")
-
-    def __init__(self, floor: float, alpha: float = 0.05) -> None:
-        if not 0 < floor < 1 or not 0 < alpha < 1:
-            raise ValueError(f"floor {floor} and alpha {alpha} must lie between 0 and 1")
-        self.floor = floor
-        self.alpha = alpha
-        self.successes = 0
-        self.trials = 0
-        self.verdict: Verdict | None = None
-
-    def add(self, successes: int, trials: int = 1) -> Verdict | None:
-        """Take in answers (``add(True)``, or right ones out of several) and say what is known now."""
-        if not 0 <= successes <= trials:
-            raise ValueError(f"{successes} of {trials} is not a share")
-        self.successes += int(successes)
-        self.trials += trials
-        if self.verdict is None:
-            self.verdict = verdict(self.successes, self.trials, self.floor, self.alpha)
-        return self.verdict
 
 
 def _crossing(proven: Callable[[float], bool], high: float) -> float:

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
 
 from batcher.statistics.intervals import Interval
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """One drawn item.
-
-    Attributes:
-        value: its score, 0 to 1 (or whether it is right).
-        probability: the probability with which it was drawn, above 0 and up to 1.
-        stratum: the group within which it was drawn (say, model and route).
-    """
-
-    value: float
-    probability: float
-    stratum: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +18,12 @@ class Stratum:
     Attributes:
         successes: how many were right (or the sum of scores between 0 and 1).
         trials: how many were drawn and scored.
-        weight: how many items they stand for: the group's size, or trials by probability where nobody
-            counted.
-        counted: whether the weight is the group's size, and so not itself an estimate.
+        weight: how many items they stand for: the group's size.
     """
 
     successes: float
     trials: int
     weight: float
-    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,45 +45,6 @@ class WeightedShare:
     unseen: float
 
 
-def strata_of(drawn: Iterable[Drawn], sizes: Mapping[str, int] | None = None) -> list[Stratum]:
-    """Group drawn items by stratum and probability.
-
-    Args:
-        drawn: the items, drawn independently of each other and of their answers.
-        sizes: how many items each stratum holds, drawn or not: the better estimate where it is known. A
-            stratum drawn from with several probabilities is divided as they say (draws by probability).
-
-    Raises:
-        ValueError: if a probability or a value is out of range, or a stratum drawn from has no size.
-    """
-    sums: dict[tuple[str, float], list[float]] = {}
-    for item in drawn:
-        if not 0 < item.probability <= 1 or not 0 <= item.value <= 1:
-            raise ValueError(f"{item} has no value between 0 and 1 drawn with a probability above 0")
-        cell = sums.setdefault((item.stratum, item.probability), [0.0, 0])
-        cell[0] += item.value
-        cell[1] += 1
-    if sizes is None:
-        return [Stratum(right, int(n), n / chance, counted=False) for (_, chance), (right, n) in sums.items()]
-    return _counted_strata(sums, sizes)
-
-
-def _counted_strata(
-    sums: Mapping[tuple[str, float], Sequence[float]], sizes: Mapping[str, int]
-) -> list[Stratum]:
-    estimated = dict.fromkeys(sizes, 0.0)
-    for (name, chance), (_, trials) in sums.items():
-        if sizes.get(name, 0) <= 0:
-            raise ValueError(f"items were drawn from {name!r}, which has no size")
-        estimated[name] += trials / chance
-    strata = [
-        Stratum(right, int(trials), sizes[name] * (trials / chance) / estimated[name])
-        for (name, chance), (right, trials) in sums.items()
-    ]
-    strata += [Stratum(0.0, 0, size) for name, size in sizes.items() if size > 0 and not estimated[name]]
-    return strata
-
-
 def weighted_share(strata: Iterable[Stratum], confidence: float = 0.95) -> WeightedShare | None:
     """The share of right items in a population of which a weighted sample is known (Hajek's estimator).
 
@@ -109,7 +52,6 @@ def weighted_share(strata: Iterable[Stratum], confidence: float = 0.95) -> Weigh
     reject, with the variance taken under the share in question and the strata's own shares at their most
     likely there (as Miettinen and Nurminen 1985 do for differences). With one stratum it is Wilson's. It
     speaks of the process that made the answers, so it does not shrink to nothing when all items are drawn.
-    Where sizes are not counted, the strata's weights vary with the draw, and that variance is added.
 
     In simulation (1 to 6 strata of 3 to 200 draws, true shares .5 to .99) a 95 % interval covered in 93 to
     98 %; one from Kish's effective sample size alone in 87 to 100 %.
@@ -125,9 +67,7 @@ def weighted_share(strata: Iterable[Stratum], confidence: float = 0.95) -> Weigh
     if not seen:
         return None
     population = sum(stratum.weight for stratum in seen)
-    cells = [
-        _Cell(s.successes / s.trials, s.trials, s.weight / population, _jitter(s, population)) for s in seen
-    ]
+    cells = [_Cell(s.successes / s.trials, s.trials, s.weight / population) for s in seen]
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = sum(cell.weight * cell.share for cell in cells)
     low = _lower_limit(cells, z)
@@ -156,12 +96,10 @@ class _Cell:
     trials: int
     weight: float
     """Part of the seen population."""
-    jitter: float
-    """Variance of the weight, by the squared distance of the cell's share from the whole's."""
 
     def mirrored(self) -> _Cell:
         """The same cell, with wrong for right."""
-        return _Cell(1 - self.share, self.trials, self.weight, self.jitter)
+        return _Cell(1 - self.share, self.trials, self.weight)
 
     def at(self, pull: float) -> float:
         """The cell's most likely share when a Lagrange multiplier pulls the whole's share down.
@@ -178,10 +116,6 @@ def _checked(stratum: Stratum) -> Stratum:
     return stratum
 
 
-def _jitter(stratum: Stratum, population: float) -> float:
-    return 0.0 if stratum.counted else (stratum.weight / population) ** 2 / stratum.trials
-
-
 def _lower_limit(cells: Sequence[_Cell], z: float) -> float:
     """The least share that the sample does not reject; found along the pull, which moves it down."""
     if not any(cell.share for cell in cells):
@@ -190,11 +124,9 @@ def _lower_limit(cells: Sequence[_Cell], z: float) -> float:
     def rejected(pull: float) -> tuple[bool, float]:
         at = [cell.at(pull) for cell in cells]
         whole = sum(cell.weight * q for cell, q in zip(cells, at, strict=True))
-        pairs = list(zip(cells, at, strict=True))
-        inner = sum(cell.weight**2 * q * (1 - q) / cell.trials for cell, q in pairs)
-        between = sum(cell.jitter * (q - whole) ** 2 for cell, q in pairs)
+        inner = sum(cell.weight**2 * q * (1 - q) / cell.trials for cell, q in zip(cells, at, strict=True))
         # The observed share lies pull * inner above the whole: that is the cells' equation, summed.
-        return (pull * inner) ** 2 > z * z * (inner + between), whole
+        return (pull * inner) ** 2 > z * z * inner, whole
 
     near, far = 0.0, 1.0
     while not rejected(far)[0]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from batcher.statistics.intervals import wilson
-from batcher.statistics.sample_size import more_to_decide, more_to_settle
-from batcher.statistics.sequential import log_evidence_above, log_evidence_below, verdict
+from batcher.statistics.sample_size import more_to_settle
 
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 floors = st.integers(50, 98).map(lambda percent: percent / 100)
@@ -49,34 +46,10 @@ def test_the_wilson_bound_crosses_where_it_is_said_to() -> None:
     assert more_to_settle(17, 20, 0.8) == 246 - 20
 
 
-@given(counts, floors)
-def test_more_samples_decide_it(case: tuple[int, int], floor: float) -> None:
-    successes, trials = case
-    share = successes / trials
-    assume(abs(share - floor) > 1e-3)
-    more = more_to_decide(successes, trials, floor)
-    assert more is not None
-    assert (more == 0) is (verdict(successes, trials, floor) is not None)
-    evidence = log_evidence_above if share > floor else log_evidence_below
-    assert evidence(share * (trials + more), trials + more, floor) >= math.log(20)
-    if more:
-        assert evidence(share * (trials + more - 1), trials + more - 1, floor) < math.log(20)
-
-
-def test_looking_all_the_time_takes_more_samples_than_looking_once() -> None:
-    once, always = more_to_settle(85, 100, 0.8), more_to_decide(85, 100, 0.8, alpha=0.025)
-    assert once is not None
-    assert always is not None
-    assert once < always < 5 * once
-
-
 def test_a_share_at_the_floor_is_never_settled() -> None:
     assert more_to_settle(80, 100, 0.8) is None
-    assert more_to_decide(80, 100, 0.8) is None
 
 
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="is not a share"):
         more_to_settle(0, 0, 0.8)
-    with pytest.raises(ValueError, match="is not a share"):
-        more_to_decide(3, 2, 0.8)

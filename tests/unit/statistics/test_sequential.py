@@ -17,9 +17,7 @@ from scipy.stats import beta
 from batcher.statistics.intervals import wilson
 from batcher.statistics.sequential import (
     PRIOR_ANSWERS,
-    SequentialTest,
     Verdict,
-    confidence_sequence,
     log_evidence_above,
     log_evidence_below,
     lower_bound,
@@ -86,10 +84,11 @@ def test_runs_of_the_test_itself_agree_with_the_counting() -> None:
     drawn = random.Random(17)
     runs, fooled = 300, 0
     for _ in range(runs):
-        test = SequentialTest(0.8)
-        for _ in range(40):
-            test.add(sum(drawn.random() < 0.8 for _ in range(10)), 10)
-        fooled += test.verdict is Verdict.ABOVE
+        right, first = 0, None
+        for trials in range(10, 401, 10):
+            right += sum(drawn.random() < 0.8 for _ in range(10))
+            first = first or verdict(right, trials, 0.8)
+        fooled += first is Verdict.ABOVE
     exact = ever(says(Verdict.ABOVE, 0.8, 0.05), 0.8, longest=400)[-1]
     assert fooled / runs == pytest.approx(exact, abs=3 * math.sqrt(exact / runs))
 
@@ -130,7 +129,7 @@ def test_the_evidence_is_the_mean_gain_over_the_prior(successes: int, trials: in
 def test_no_answers_are_no_evidence() -> None:
     assert log_evidence_above(0, 0, 0.8) == pytest.approx(0)
     assert (lower_bound(0, 0), upper_bound(0, 0)) == (0, 1)
-    assert SequentialTest(0.8).verdict is None
+    assert verdict(0, 0, 0.8) is None
 
 
 @given(
@@ -161,21 +160,11 @@ def test_floors_proven_lie_under_all_that_are_not(successes: int, trials: int) -
 @pytest.mark.parametrize("trials", [50, 200, 1000, 2000])
 def test_it_costs_less_than_twice_the_width_of_one_look(trials: int) -> None:
     successes = round(0.9 * trials)
-    sequence, once = confidence_sequence(successes, trials), wilson(successes, trials)
-    assert sequence.low < once.low
-    assert sequence.high > once.high
-    assert sequence.high - sequence.low < 2 * (once.high - once.low)
-    assert sequence.share == once.share
-
-
-def test_the_first_verdict_stays() -> None:
-    test = SequentialTest(0.8)
-    assert test.add(60, 60) is Verdict.ABOVE
-    assert test.add(0, 1000) is Verdict.ABOVE
-    assert (test.successes, test.trials) == (60, 1060)
-    assert test.add(successes=True) is Verdict.ABOVE
-    assert (test.successes, test.trials) == (61, 1061)
-    assert verdict(60, 1060, 0.8) is Verdict.BELOW
+    once = wilson(successes, trials)
+    low, high = lower_bound(successes, trials, 0.025), upper_bound(successes, trials, 0.025)
+    assert low < once.low
+    assert high > once.high
+    assert high - low < 2 * (once.high - once.low)
 
 
 @pytest.mark.parametrize(
@@ -186,12 +175,6 @@ def test_nonsense_is_refused(successes: int, trials: int, floor: float) -> None:
         verdict(successes, trials, floor)
 
 
-def test_nonsense_is_refused_before_the_first_answer() -> None:
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        SequentialTest(1.0)
-    with pytest.raises(ValueError, match="is not a share"):
-        SequentialTest(0.8).add(2, 1)
+def test_bounds_of_nonsense_are_refused() -> None:
     with pytest.raises(ValueError, match="is not a share"):
         lower_bound(3, 2)
-    with pytest.raises(ValueError, match="is not a share"):
-        confidence_sequence(0, 0)
