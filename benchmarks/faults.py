@@ -23,7 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from fault_run import PATHS, Books, FaultRun, Vendor, fault_script, texts
+from fault_books import Books
+from fault_run import PATHS, FaultRun, Vendor, fault_script, texts
 
 WAIT_S: Final = 0.3
 KILLS: Final = 2

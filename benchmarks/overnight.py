@@ -28,7 +28,8 @@ from sqlalchemy import select
 
 from batcher.catalog.models import load_catalog
 from batcher.cli.submit import Way, submit_request
-from batcher.dispatch.rehearsal import Books, Rehearsal
+from batcher.dispatch.rehearsal import Rehearsal
+from batcher.dispatch.rehearsal_books import Books
 from batcher.domain import ItemStatus
 from batcher.export.lines import open_results
 from batcher.planning.order import SubmitRequest

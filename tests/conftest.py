@@ -13,7 +13,7 @@ from hypothesis import settings
 from batcher.providers.local.known import KNOWN
 from batcher.settings import default_home
 from tests.support.over_reservation import LOGGER, ErrorRecords, in_postgresql, in_sqlite_files
-from tests.support.vendor_server import VendorServer
+from tests.support.vendor_server import VendorProcess, VendorServer
 
 # No test is timed: a busy machine is no fault of the code.
 settings.register_profile("untimed", parent=settings.default, deadline=None)
@@ -49,6 +49,13 @@ def vendor_server() -> Iterator[VendorServer]:
     """A fresh vendor on loopback; see tests/support/vendor_server.py."""
     with VendorServer() as vendor:
         yield vendor
+
+
+@pytest.fixture(scope="module")
+def vendor() -> Iterator[VendorProcess]:
+    """A vendor in a process of its own, which the tests of a module share."""
+    with VendorProcess() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -123,7 +123,8 @@ def cancel(settings: Settings, job: int) -> None:
     from batcher.engine.children import cancel_children
     from batcher.engine.leasing import reclaim_lost
     from batcher.runtime import Runtime
-    from batcher.store.jobs import cancel_pending, set_state
+    from batcher.store.job_items import cancel_pending
+    from batcher.store.jobs import set_state
 
     runtime = Runtime(settings)
     reclaim_lost(runtime.store, runtime.ledger)
@@ -174,7 +175,7 @@ def _has_failed(runtime: Runtime, job_id: int, failure: str | None) -> bool:
 
 def _bring_back(connection: Connection, runtime: Runtime, job_id: int, failure: str | None) -> int:
     """Bring failed items back, each in the step where it failed; returns how many."""
-    from batcher.store.jobs import retry_failed
+    from batcher.store.job_items import retry_failed
     from batcher.store.stages import steps_of
 
     return sum(

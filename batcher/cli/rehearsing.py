@@ -15,7 +15,8 @@ from batcher.cli.output import duration, echo_json, iso_time, local_time, note, 
 from batcher.cli.reading import ReadingNote
 from batcher.cli.running import EXIT_BUDGET, EXIT_DEPENDENCY, EXIT_DONE, EXIT_INCOMPLETE, EXIT_INTERRUPTED
 from batcher.dispatch.finish_by import FINISH_BY_REASON, FinishBy, parse_finish_by
-from batcher.dispatch.rehearsal import Rehearsal, open_real_store, read_books
+from batcher.dispatch.rehearsal import Rehearsal
+from batcher.dispatch.rehearsal_books import open_real_store, read_books
 from batcher.dispatch.rehearsal_report import RehearsalReport, RehearsedDay, read_report
 from batcher.domain import ItemStatus, JobState
 from batcher.engine.control import Ending

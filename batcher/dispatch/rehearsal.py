@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -20,9 +18,7 @@ from sqlalchemy import event, select
 
 from batcher.budget.ledger import (
     DAY_SCOPE,
-    DEFAULT_DAILY_CAP_NUSD,
     Account,
-    Balance,
     Ledger,
     Movement,
     Movements,
@@ -30,6 +26,7 @@ from batcher.budget.ledger import (
 from batcher.catalog.models import Catalog, Limits, Model
 from batcher.dispatch.finish_by import FinishBy, stop_in_time
 from batcher.dispatch.inline import run_engine
+from batcher.dispatch.rehearsal_books import Books
 from batcher.dispatch.virtual_time import VirtualTimeLoop
 from batcher.domain import ItemStatus, JobState
 from batcher.engine.control import Ending
@@ -51,7 +48,7 @@ from batcher.store.database import Store
 from batcher.store.jobs import Job, get_job
 from batcher.store.leases import finish_answered
 from batcher.store.results import find_results
-from batcher.store.schema import ensure_schema, open_to_read
+from batcher.store.schema import ensure_schema
 from batcher.store.steps import stage_ids
 from batcher.store.tables import items
 from batcher.tasks.spec import TaskSpec
@@ -94,49 +91,6 @@ class LoopClock:
     async def sleep(self, seconds: float) -> None:
         """Return after that many of its seconds."""
         await asyncio.sleep(seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """What the real store's books say at the start, nano-dollars.
-
-    Attributes:
-        now: Unix seconds.
-        cap_nusd: the daily cap, or None.
-        taken_nusd: what is spent and reserved of today's already.
-        others: the caps of tiers, providers and tasks, and how full they are today.
-    """
-
-    now: float
-    cap_nusd: int | None
-    taken_nusd: int
-    others: tuple[Balance, ...] = ()
-
-
-def open_real_store(settings: Settings) -> Store | None:
-    """The real store, which refuses every write; None if there is none yet.
-
-    Raises:
-        ConfigurationError: if another version of batcher left it behind.
-        DependencyError: if it cannot be reached.
-    """
-    return open_to_read(settings.store_url())
-
-
-def read_books(store: Store | None, time_zone: str) -> Books:
-    """The books of the real store, or those that a new one begins with."""
-    if store is None:
-        return Books(time.time(), DEFAULT_DAILY_CAP_NUSD, 0)
-    ledger = Ledger(store, time_zone)
-    with store.read() as connection:
-        now, day = store.now(connection), ledger.current_day(connection)
-        cap_nusd = ledger.daily_cap_nusd(connection)
-        today = ledger.balances(connection, [Account(DAY_SCOPE, day)])
-        others = [found for found in ledger.capped(connection, day) if found.account.period == day]
-    taken_nusd = sum(found.spent_nusd + found.reserved_nusd for found in today)
-    return Books(
-        now, cap_nusd, taken_nusd, tuple(found for found in others if found.account.scope != DAY_SCOPE)
-    )
 
 
 class Rehearsal:

@@ -10,7 +10,7 @@ from batcher.domain import AttemptState
 from batcher.money import format_usd
 
 if TYPE_CHECKING:
-    from batcher.engine.writer import Mark
+    from batcher.engine.marks import Mark
     from batcher.store.attempts import Settled
     from batcher.store.leases import HeldMoney
 

@@ -10,7 +10,7 @@ import orjson
 
 from batcher.domain import AttemptState, FailureClass, Finish, Message, Purpose
 from batcher.engine.binding import Binding
-from batcher.engine.writer import Mark
+from batcher.engine.marks import Mark
 from batcher.money import cost_nusd
 from batcher.providers.base import Completion, ProviderError
 from batcher.store.attempts import NewResult, Settlement

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from batcher.domain import JobState
-from batcher.store.jobs import cancel_pending, set_state
+from batcher.store.job_items import cancel_pending
+from batcher.store.jobs import set_state
 from batcher.store.judging import children_of
 
 

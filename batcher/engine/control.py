@@ -14,13 +14,8 @@ from batcher.engine.deserted import pause_deserted
 from batcher.engine.leasing import Leaser
 from batcher.engine.log import log_done
 from batcher.store.database import Store
-from batcher.store.jobs import (
-    cancel_leftovers,
-    finish_if_complete,
-    list_job_ids,
-    set_state,
-    set_waiting,
-)
+from batcher.store.job_items import cancel_leftovers
+from batcher.store.jobs import finish_if_complete, list_job_ids, set_state, set_waiting
 from batcher.store.leases import has_active
 from batcher.store.steps import stages_under, stuck_jobs
 from batcher.store.turns import workable_job_ids

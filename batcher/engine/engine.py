@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
 from batcher.budget.ledger import Ledger
-from batcher.domain import Image, ItemStatus, JobState, Purpose
+from batcher.domain import ItemStatus, JobState, Purpose
 from batcher.engine.control import INTERRUPTED, Control, Ending, joined
 from batcher.engine.floor_watch import FloorWatch
 from batcher.engine.item import ItemRunner
 from batcher.engine.judging import Judging
 from batcher.engine.lane import Lane, LaneFactory, read_images, read_parts, read_steps
 from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
+from batcher.engine.marks import BudgetExhaustedError, LeaseLostError
 from batcher.engine.options import EngineOptions
 from batcher.engine.patience import Patience, patience_with
 from batcher.engine.progress import Progress
@@ -26,12 +27,11 @@ from batcher.engine.sender import HeldLease, LaneStoppedError, Services
 from batcher.engine.shortages import Shortage
 from batcher.engine.stages import HandOver
 from batcher.engine.traffic import Traffic
-from batcher.engine.writer import BudgetExhaustedError, LeaseLostError, Writer
+from batcher.engine.writer import Writer
 from batcher.limits.clock import Moment
 from batcher.store.database import Store
 from batcher.store.jobs import list_job_ids
-from batcher.store.leases import QueuedItem, next_chance_at, renew
-from batcher.store.results import StepAnswer
+from batcher.store.leases import next_chance_at, renew
 
 POLL_S: Final = 2.0
 """How often an idle worker looks for work although nobody rang: a lost message costs no more than that."""
@@ -92,9 +92,9 @@ class Engine:
             retry=options.retry,
             observer=self.progress,
             is_stopping=lambda job_id: self._stopping or job_id in self._halted,
-            find_parts=self._find_parts,
-            find_steps=self._find_steps,
-            read_images=self._read_images,
+            find_parts=self._reading(read_parts),
+            find_steps=self._reading(read_steps),
+            read_images=self._reading(read_images),
         )
 
     def stop(self, reason: str = INTERRUPTED) -> None:
@@ -302,17 +302,13 @@ class Engine:
             self.progress.failed += counted
             self.progress.log.item_failed(runner.job_id, runner.item_id, lane.tier, runner.failure)
 
-    async def _find_steps(self, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, StepAnswer]:
-        known: dict[bytes, StepAnswer] = await self._in_thread(read_steps, self._store, lane, keys)
-        return known
+    def _reading(self, read: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        """A question to the store, put by its own thread."""
 
-    async def _find_parts(self, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, Any]:
-        known: dict[bytes, Any] = await self._in_thread(read_parts, self._store, lane, keys)
-        return known
+        async def answer(*arguments: Any) -> Any:
+            return await self._in_thread(read, self._store, *arguments)
 
-    async def _read_images(self, item: QueuedItem) -> tuple[Image, ...]:
-        images: tuple[Image, ...] = await self._in_thread(read_images, self._store, item.document_hash)
-        return images
+        return answer
 
     async def _wait_for_change(self, job_ids: Sequence[int] | None, at_most_s: float) -> None:
         """Until an item ends, a backed-off item may be tried, or others may have made room under a cap."""

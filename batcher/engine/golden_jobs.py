@@ -11,7 +11,8 @@ from batcher.engine.submission import create_requested, sources_of, take_up_requ
 from batcher.planning.known import KnownDocuments
 from batcher.planning.order import Order
 from batcher.store.database import Store
-from batcher.store.jobs import Job, find_newest, get_job, retry_failed, set_state
+from batcher.store.job_items import retry_failed
+from batcher.store.jobs import Job, find_newest, get_job, set_state
 
 _NOT_THE_MODELS_FAULT: Final = (
     FailureClass.RATE_LIMITED,

@@ -275,10 +275,10 @@ def load_document(item: QueuedItem, images: Sequence[Image]) -> Document:
     return Document(hash=item.document_hash, text=text_of(item.body), images=tuple(images))
 
 
-def read_images(store: Store, document_hash: bytes) -> tuple[Image, ...]:
-    """The pages or the picture of a document of images."""
+def read_images(store: Store, item: QueuedItem) -> tuple[Image, ...]:
+    """The pages or the picture of an item's document of images."""
     with store.read() as connection:
-        return images_of(connection, document_hash)
+        return images_of(connection, item.document_hash)
 
 
 def read_parts(store: Store, lane: Lane, keys: Sequence[bytes]) -> dict[bytes, Any]:

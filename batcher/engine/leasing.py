@@ -27,7 +27,8 @@ from batcher.engine.shortages import Shortage, Shortages
 from batcher.engine.worker_names import is_dead, worker_name
 from batcher.errors import ConfigurationError, StoreAwayError
 from batcher.store.database import RETURN_S, Store
-from batcher.store.jobs import Job, due_jobs, get_job, set_state, wake_pending
+from batcher.store.job_items import wake_pending
+from batcher.store.jobs import Job, due_jobs, get_job, set_state
 from batcher.store.leases import (
     LostLease,
     NewLease,

@@ -11,7 +11,7 @@ from typing import Final
 
 from batcher.domain import FailureClass
 from batcher.engine.leasing import Chunk
-from batcher.engine.writer import Mark
+from batcher.engine.marks import Mark
 from batcher.store.attempts import Settlement
 
 _log = logging.getLogger("batcher.engine")

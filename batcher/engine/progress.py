@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from batcher.alerts.rates import Rates
 from batcher.engine.log import EngineLog
-from batcher.engine.writer import Mark
+from batcher.engine.marks import Mark
 from batcher.store.attempts import Settlement
 
 

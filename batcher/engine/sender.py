@@ -12,9 +12,10 @@ from batcher.domain import Image
 from batcher.engine.binding import Binding
 from batcher.engine.call import Call, Fault, Valid, fault_of_error, not_sent, read_completion
 from batcher.engine.lane import Lane
+from batcher.engine.marks import BudgetExhaustedError, LeaseLostError, Mark
 from batcher.engine.policy import RetryLimits
 from batcher.engine.traffic import Traffic
-from batcher.engine.writer import BudgetExhaustedError, LeaseLostError, Mark, Writer
+from batcher.engine.writer import Writer
 from batcher.limits.base import Permit
 from batcher.limits.clock import Moment
 from batcher.providers.base import NotSentError, ProviderError

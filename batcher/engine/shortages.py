@@ -16,7 +16,7 @@ from batcher.store.leases import has_active
 
 if TYPE_CHECKING:
     from batcher.engine.lane import Lane
-    from batcher.engine.writer import BudgetExhaustedError
+    from batcher.engine.marks import BudgetExhaustedError
 
 _REST_S: Final = 10.0
 """How long a stand-in model is left alone whose cap is taken up by calls that may yet cost less."""

@@ -28,16 +28,8 @@ from batcher.planning.known import read_known
 from batcher.planning.order import Order, corpus_key
 from batcher.routing.state import MOST_MOVES, Routing
 from batcher.store.database import Store
-from batcher.store.jobs import (
-    Job,
-    NewJob,
-    create_job,
-    find_unfinished,
-    get_job,
-    set_pause_reason,
-    set_state,
-    wake_pending,
-)
+from batcher.store.job_items import wake_pending
+from batcher.store.jobs import Job, NewJob, create_job, find_unfinished, get_job, set_pause_reason, set_state
 from batcher.store.leases import active_workers
 from batcher.store.reading import end_reading
 from batcher.store.routing import set_routing

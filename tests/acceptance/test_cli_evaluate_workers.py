@@ -7,35 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.fleet import Fleet
-from tests.support.redis_server import RedisServer
+from tests.support.fleet import Fleet, new_fleet
 from tests.support.vendor_server import VendorProcess
 
 EVALUATE = ("evaluate", "--task", "./cards", "--golden", "golden.jsonl", "--json")
 
 
 @pytest.fixture
-def vendor() -> Iterator[VendorProcess]:
-    with VendorProcess() as found:
-        yield found
-
-
-@pytest.fixture
 def fleet(tmp_path_factory: pytest.TempPathFactory, vendor: VendorProcess) -> Iterator[Fleet]:
     """One worker of all tiers."""
-    folder = tmp_path_factory.mktemp("fleet")
-    with RedisServer(folder) as redis:
-        made = Fleet.make(
-            folder,
-            broker_url=redis.url,
-            store_url=f"sqlite:///{folder / 'store.db'}",
-            openai_url=vendor.openai_url,
-            BATCHER_CONCURRENCY="4",
-            BATCHER_CHUNK_ITEMS="4",
-        )
+    with new_fleet(tmp_path_factory.mktemp("fleet"), vendor.openai_url) as made:
         made.worker("--tier", "economy", "--tier", "standard", "--beat")
         yield made
-        made.end()
 
 
 def test_workers_answer_for_both_models_under_the_shared_cap(fleet: Fleet, vendor: VendorProcess) -> None:

@@ -13,35 +13,18 @@ from collections.abc import Iterator
 import pytest
 
 from batcher.domain import JobState
-from tests.support.fleet import Fleet, wait_until
-from tests.support.redis_server import RedisServer
+from tests.support.fleet import Fleet, new_fleet, wait_until
 from tests.support.vendor_server import VendorProcess
 
 CARDS = ("--task", "./cards")
 
 
 @pytest.fixture(scope="module")
-def vendor() -> Iterator[VendorProcess]:
-    with VendorProcess() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, vendor: VendorProcess) -> Iterator[Fleet]:
     """One worker, four calls at a time, with the schedule."""
-    folder = tmp_path_factory.mktemp("fleet")
-    with RedisServer(folder) as redis:
-        made = Fleet.make(
-            folder,
-            broker_url=redis.url,
-            store_url=f"sqlite:///{folder / 'store.db'}",
-            openai_url=vendor.openai_url,
-            BATCHER_CONCURRENCY="4",
-            BATCHER_CHUNK_ITEMS="4",
-        )
+    with new_fleet(tmp_path_factory.mktemp("fleet"), vendor.openai_url) as made:
         made.worker("--tier", "economy", "--beat")
         yield made
-        made.end()
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,8 @@ from batcher.routing.state import Routing, Target
 from batcher.runtime import Runtime
 from batcher.simulator.faults import Fault
 from batcher.simulator.requests import Call
-from batcher.store.jobs import Job, retry_failed
+from batcher.store.job_items import retry_failed
+from batcher.store.jobs import Job
 from batcher.store.tables import items, jobs
 from batcher.tasks import Router, Task, scorers
 from tests.support.runs import (

@@ -14,7 +14,8 @@ from batcher.budget.ledger import Account, Funding, Ledger, Movement, Movements,
 from batcher.domain import AttemptState, JobState, Purpose
 from batcher.engine.lane import LaneFactory
 from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
-from batcher.engine.writer import Mark, Writer, _Asked, _Group
+from batcher.engine.marks import Mark
+from batcher.engine.writer import Writer, _Asked, _Group
 from batcher.runtime import Runtime
 from batcher.store.attempts import SEQUENCE_BITS, Settlement
 from batcher.store.database import Store

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from batcher.budget.ledger import Ledger
-from batcher.dispatch.rehearsal import Books, open_real_store, read_books
+from batcher.dispatch.rehearsal_books import Books, open_real_store, read_books
 from batcher.errors import DependencyError
 from batcher.settings import Settings
 from batcher.store.database import Store

@@ -14,7 +14,7 @@ from batcher.domain import JobState
 from batcher.engine.control import Ending
 from batcher.engine.lane import LaneFactory
 from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
-from batcher.engine.writer import Mark
+from batcher.engine.marks import Mark
 from batcher.runtime import Runtime
 from batcher.store.jobs import set_state
 from batcher.store.results import count_models

@@ -23,16 +23,8 @@ from batcher.quality.review import read_item
 from batcher.runtime import Runtime
 from batcher.settings import load_settings
 from batcher.store.database import Store
-from batcher.store.jobs import (
-    Job,
-    cancel_pending,
-    due_jobs,
-    finish_if_complete,
-    newest_job_id,
-    retry_failed,
-    set_pause_reason,
-    set_state,
-)
+from batcher.store.job_items import cancel_pending, retry_failed
+from batcher.store.jobs import Job, due_jobs, finish_if_complete, newest_job_id, set_pause_reason, set_state
 from batcher.store.steps import HANDED_OVER, reopen_stages
 from batcher.tasks.golden import load_golden
 from batcher.tasks.registry import load_task

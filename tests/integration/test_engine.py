@@ -11,7 +11,8 @@ import pytest
 from batcher.domain import JobState
 from batcher.engine.control import Ending
 from batcher.runtime import Runtime
-from batcher.store.jobs import retry_failed, set_state
+from batcher.store.job_items import retry_failed
+from batcher.store.jobs import set_state
 from tests.support.runs import (
     MODEL,
     TASK,

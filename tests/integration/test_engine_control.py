@@ -14,7 +14,8 @@ from batcher.budget.ledger import Account
 from batcher.domain import JobState
 from batcher.engine.control import Ending
 from batcher.runtime import Runtime
-from batcher.store.jobs import cancel_pending, set_state
+from batcher.store.job_items import cancel_pending
+from batcher.store.jobs import set_state
 from batcher.store.tables import items
 from tests.support.runs import (
     MODEL,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from batcher.runtime import Runtime
 from batcher.simulator.faults import Fault
 from batcher.simulator.requests import Call
 from batcher.tasks import Router, Task, scorers
+from tests.support.run_child import ended, start
 from tests.support.runs import (
     Verdict,
     item_statuses,
@@ -35,7 +34,6 @@ from tests.support.staged import TASK as STAGED
 from tests.support.staged import documents, staged_job, steps, write_table, write_task
 from tests.support.vendor_server import VendorServer
 
-ROOT = Path(__file__).resolve().parents[2]
 ANSWER = orjson.dumps({"label": "river"}).decode()
 ROUTER = Router(
     tier="economy",
@@ -179,15 +177,6 @@ def test_of_a_staged_task_the_first_step_is_routed(tmp_path: Path, vendor_server
 DOCUMENTS, KILLS, CONCURRENCY = 120, 6, 8
 
 
-def start(home: Path, job_id: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.run_child", str(home), str(job_id)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_killed_in_the_middle_no_stored_route_is_paid_for_again(
     tmp_path: Path, vendor_server: VendorServer
 ) -> None:
@@ -208,9 +197,7 @@ def test_killed_in_the_middle_no_stored_route_is_paid_for_again(
         child.communicate()
         if job_of(runtime, job.id).state is JobState.DONE:
             break
-    last = start(home, job.id)
-    output, _ = last.communicate(timeout=120)
-    assert output.strip() == "idle"
+    assert ended(home, job.id) == "idle"
     assert item_statuses(runtime, job.id) == {"done": DOCUMENTS}, f"seed {seed}"
     made = rows(runtime, "attempts")
     routed = Counter(row.item_id for row in made if row.purpose == "route" and row.outcome == "ok")

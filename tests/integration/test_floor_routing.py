@@ -15,9 +15,7 @@ from batcher.store.routing import set_routing
 from batcher.store.tables import attempts, leases
 from benchmarks.graded_models import GradedModels
 from benchmarks.overnight_floor import CHEAP, CHEAP_ID, DEAR, DEAR_ID, Project, fooled
-from tests.support.fleet import Fleet, wait_until
-from tests.support.postgres_server import postgres
-from tests.support.redis_server import RedisServer
+from tests.support.fleet import Fleet, new_fleet, wait_until
 from tests.support.vendor_server import VendorProcess, VendorServer
 
 SOON_S = 10.0
@@ -39,31 +37,14 @@ task = Task(
 
 
 @pytest.fixture(scope="module")
-def vendor() -> Iterator[VendorProcess]:
-    with VendorProcess() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, vendor: VendorProcess) -> Iterator[Fleet]:
     """Two worker processes on both tiers, four calls at a time each."""
-    folder = tmp_path_factory.mktemp("fleet")
-    with RedisServer(folder) as redis, postgres(folder / "pg") as new_database:
-        made = Fleet.make(
-            folder,
-            broker_url=redis.url,
-            store_url=new_database(),
-            openai_url=vendor.openai_url,
-            BATCHER_CONCURRENCY="4",
-            BATCHER_CHUNK_ITEMS="4",
-        )
+    with new_fleet(tmp_path_factory.mktemp("fleet"), vendor.openai_url, on_postgres=True) as made:
         (made.folder / "routed").mkdir()
         (made.folder / "routed" / "task.py").write_text(TASK)
-        made.batcher("db", "upgrade")
         made.worker("--tier", "economy", "--tier", "premium", "--beat")
         made.worker("--tier", "economy", "--tier", "premium")
         yield made
-        made.end()
 
 
 def test_two_workers_follow_a_move_within_seconds(fleet: Fleet, vendor: VendorProcess) -> None:

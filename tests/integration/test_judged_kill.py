@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import orjson
@@ -15,6 +13,7 @@ from batcher.domain import JobState
 from batcher.quality.estimates import read_sampled
 from batcher.quality.sampling import Sampling, uniform
 from batcher.store.judging import children_of
+from tests.support.run_child import ended, start
 from tests.support.runs import JUDGE, item_statuses, job_of, make_job, make_runtime, reserved, rows
 from tests.support.vendor_server import VendorServer
 
@@ -22,17 +21,7 @@ DOCUMENTS = 120
 KILLS = 6
 CONCURRENCY = 8
 SHARE, SEED = 0.3, 424242
-ROOT = Path(__file__).resolve().parents[2]
 VERDICT = orjson.dumps({"reason": "It holds.", "score": 1.0, "correct": True}).decode()
-
-
-def start(home: Path, job_id: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.run_child", str(home), str(job_id)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
 
 
 def test_killed_while_it_is_drawn_and_judged(tmp_path: Path, vendor_server: VendorServer) -> None:
@@ -51,9 +40,7 @@ def test_killed_while_it_is_drawn_and_judged(tmp_path: Path, vendor_server: Vend
         child.communicate()
         if job_of(runtime, job.id).state is JobState.DONE:
             break
-    last = start(tmp_path / "home", job.id)
-    output, _ = last.communicate(timeout=120)
-    assert output.strip() == "idle"
+    assert ended(tmp_path / "home", job.id) == "idle"
     runtime.judging.keep_up([job.id], at_once=True)
     lots = {row.id: uniform(SEED, job.id, row.result_key) for row in rows(runtime, "items")}
     expected = {row.id for row in rows(runtime, "items") if row.job_id == job.id and lots[row.id] < SHARE}

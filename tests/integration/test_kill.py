@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from batcher.domain import JobState
 from batcher.runtime import Runtime
+from tests.support.run_child import ended, start
 from tests.support.runs import balances, item_statuses, job_of, make_job, make_runtime, rows
 from tests.support.stopped_processes import stop_outside_a_transaction
 from tests.support.vendor_server import VendorServer
@@ -20,7 +20,6 @@ from tests.support.vendor_server import VendorServer
 DOCUMENTS = 400
 KILLS = 20
 CONCURRENCY = 16
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -30,15 +29,6 @@ def runtime(tmp_path: Path, vendor_server: VendorServer) -> Runtime:
     config.write_text(f"concurrency = {CONCURRENCY}\nchunk_items = 8\n{config.read_text()}")
     vendor_server.configure(latency_s=0.05)
     return runtime
-
-
-def start(home: Path, job_id: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.run_child", str(home), str(job_id)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
 
 
 def test_killed_at_twenty_random_moments_every_item_ends_once(
@@ -59,9 +49,7 @@ def test_killed_at_twenty_random_moments_every_item_ends_once(
         paid_again_at_most += CONCURRENCY + _one_group()
         if item_statuses(runtime, job.id).get("pending", 0) < 60:
             break
-    last = start(tmp_path / "home", job.id)
-    output, _ = last.communicate(timeout=120)
-    assert output.strip() == "idle"
+    assert ended(tmp_path / "home", job.id) == "idle"
     assert item_statuses(runtime, job.id) == {"done": DOCUMENTS}, f"seed {seed}"
     assert job_of(runtime, job.id).state is JobState.DONE
     assert len(rows(runtime, "results")) == DOCUMENTS

@@ -9,7 +9,7 @@ from typing import Any
 
 from batcher.engine.control import Ending
 from batcher.engine.leasing import reclaim_lost
-from batcher.engine.writer import Mark
+from batcher.engine.marks import Mark
 from tests.support.runs import MODEL, item_statuses, make_job, make_runtime, reserved, rows, spent
 from tests.support.vendor_server import VendorServer
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,9 +18,8 @@ from batcher.runtime import Runtime
 from batcher.settings import load_settings
 from batcher.store.stages import steps_of
 from batcher.store.tables import attempts, items
-from tests.support.fleet import Fleet, wait_until
-from tests.support.postgres_server import postgres
-from tests.support.redis_server import RedisServer
+from tests.support.fleet import Fleet, new_fleet, wait_until
+from tests.support.run_child import ended, start
 from tests.support.runs import balances, item_statuses, job_of, make_runtime, rows
 from tests.support.staged import CONFIG, TASK, documents, sources, staged_job, steps, write_table, write_task
 from tests.support.vendor_server import VendorProcess, VendorServer
@@ -30,7 +27,6 @@ from tests.support.vendor_server import VendorProcess, VendorServer
 DOCUMENTS = 200
 KILLS = 8
 CONCURRENCY = 12
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -42,21 +38,6 @@ def runtime(tmp_path: Path, vendor_server: VendorServer) -> Iterator[Runtime]:
     found = Runtime(load_settings(home / "batcher.toml", home=home, env_file=home / "keys.env"))
     yield found
     found.store.close()
-
-
-def start(home: Path, job_id: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.run_child", str(home), str(job_id)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(home: Path, job_id: int) -> str:
-    child = start(home, job_id)
-    output, _ = child.communicate(timeout=120)
-    return output.strip()
 
 
 def test_killed_at_random_moments_every_document_goes_through_every_step_once(
@@ -125,30 +106,13 @@ def test_stopped_by_its_cap_again_and_again_it_never_exceeds_it_and_asks_nothing
 
 
 @pytest.fixture(scope="module")
-def vendor() -> Iterator[VendorProcess]:
-    with VendorProcess() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, vendor: VendorProcess) -> Iterator[Fleet]:
     """A worker for each tier, four calls at a time; the schedule is one's."""
-    folder = tmp_path_factory.mktemp("fleet")
-    with RedisServer(folder) as redis, postgres(folder / "pg") as new_database:
-        made = Fleet.make(
-            folder,
-            broker_url=redis.url,
-            store_url=new_database(),
-            openai_url=vendor.openai_url,
-            BATCHER_CONCURRENCY="4",
-            BATCHER_CHUNK_ITEMS="4",
-        )
+    with new_fleet(tmp_path_factory.mktemp("fleet"), vendor.openai_url, on_postgres=True) as made:
         write_task(made.folder / "staged", TASK)
-        made.batcher("db", "upgrade")
         made.worker("--tier", "economy", "--beat")
         made.worker("--tier", "premium")
         yield made
-        made.end()
 
 
 def test_two_workers_of_one_tier_each_do_a_staged_job_side_by_side(

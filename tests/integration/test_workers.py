@@ -10,9 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from batcher.domain import JobState
-from tests.support.fleet import Child, Fleet, wait_until
-from tests.support.postgres_server import postgres
-from tests.support.redis_server import RedisServer
+from tests.support.fleet import Child, Fleet, new_fleet, wait_until
 from tests.support.vendor_server import VendorProcess
 
 SOON_S = 6.0
@@ -20,28 +18,11 @@ SOON_S = 6.0
 
 
 @pytest.fixture(scope="module")
-def vendor() -> Iterator[VendorProcess]:
-    with VendorProcess() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, vendor: VendorProcess) -> Iterator[Fleet]:
     """One worker on two tiers, four calls at a time, with the schedule."""
-    folder = tmp_path_factory.mktemp("fleet")
-    with RedisServer(folder) as redis, postgres(folder / "pg") as new_database:
-        made = Fleet.make(
-            folder,
-            broker_url=redis.url,
-            store_url=new_database(),
-            openai_url=vendor.openai_url,
-            BATCHER_CONCURRENCY="4",
-            BATCHER_CHUNK_ITEMS="4",
-        )
-        made.batcher("db", "upgrade")
+    with new_fleet(tmp_path_factory.mktemp("fleet"), vendor.openai_url, on_postgres=True) as made:
         made.worker("--tier", "economy", "--tier", "premium", "--beat")
         yield made
-        made.end()
 
 
 @pytest.fixture(autouse=True)

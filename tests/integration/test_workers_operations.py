@@ -24,12 +24,6 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def vendor() -> Iterator[VendorProcess]:
-    with VendorProcess() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def port() -> int:
     return free_port()
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,8 @@ from batcher.store.database import Store
 from batcher.store.item_counts import count_items_of
 from batcher.store.jobs import Job, get_job, list_jobs
 from batcher.store.tables import attempts, leases, ledger_accounts
+from tests.support.postgres_server import postgres
+from tests.support.redis_server import RedisServer
 
 KEY = "sk-loopback-7d3f0a9b2c4e6f81"
 WARNINGS = "error,ignore::ResourceWarning,ignore:You're running the worker with superuser privileges"
@@ -299,3 +301,25 @@ class Fleet:
     @staticmethod
     def command(words: tuple[str | Path | int, ...]) -> list[str]:
         return [sys.executable, "-m", "batcher", *map(str, words)]
+
+
+@contextlib.contextmanager
+def new_fleet(root: Path, openai_url: str, *, on_postgres: bool = False) -> Iterator[Fleet]:
+    """A fleet with a broker and a store of its own and no worker yet; four calls at a time in each."""
+    with contextlib.ExitStack() as servers:
+        redis = servers.enter_context(RedisServer(root))
+        store_url = f"sqlite:///{root / 'store.db'}"
+        if on_postgres:
+            store_url = servers.enter_context(postgres(root / "pg"))()
+        made = Fleet.make(
+            root,
+            broker_url=redis.url,
+            store_url=store_url,
+            openai_url=openai_url,
+            BATCHER_CONCURRENCY="4",
+            BATCHER_CHUNK_ITEMS="4",
+        )
+        if on_postgres:
+            made.batcher("db", "upgrade")
+        yield made
+        made.end()

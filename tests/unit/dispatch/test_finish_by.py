@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from batcher.catalog.models import load_catalog
 from batcher.dispatch.finish_by import FinishBy, parse_finish_by
-from batcher.dispatch.rehearsal import Books, Rehearsal
+from batcher.dispatch.rehearsal import Rehearsal
+from batcher.dispatch.rehearsal_books import Books
 from batcher.dispatch.rehearsal_report import RehearsalReport, read_report
 from batcher.domain import ItemStatus, JobState
 from batcher.engine.control import Ending

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from batcher.budget.ledger import Ledger
 from batcher.catalog.models import load_catalog
-from batcher.dispatch.rehearsal import DAILY_CAP, Books, Rehearsal, open_real_store, read_books
+from batcher.dispatch.rehearsal import DAILY_CAP, Rehearsal
+from batcher.dispatch.rehearsal_books import Books, open_real_store, read_books
 from batcher.dispatch.rehearsal_report import RehearsalReport, read_report
 from batcher.domain import ItemStatus, JobState
 from batcher.engine.control import Ending

@@ -18,7 +18,8 @@ from batcher.planning.order import NoUsableModelError, Order, SubmitRequest, che
 from batcher.settings import Settings
 from batcher.store.database import Store
 from batcher.store.item_counts import count_items
-from batcher.store.jobs import get_job, list_jobs, retry_failed, set_pause_reason, set_state, wake_pending
+from batcher.store.job_items import retry_failed, wake_pending
+from batcher.store.jobs import get_job, list_jobs, set_pause_reason, set_state
 from batcher.store.schema import ensure_schema
 from batcher.store.tables import items
 
