@@ -105,9 +105,7 @@ class Engine:
         """
         self._stop_reason = self._stop_reason or reason
         self._stopping = True
-        for task, runner in self._running.items():
-            if runner.calls_in_flight == 0:
-                task.cancel()
+        self._cut_off(lambda _: True)
         self._writer.lose_patience()
         self._changed.set()
 
@@ -386,8 +384,12 @@ class Engine:
     def _halt(self, job_ids: set[int]) -> None:
         """Send nothing more for jobs that were paused or cancelled while others go on."""
         self._halted = job_ids
+        self._cut_off(lambda runner: runner.job_id in job_ids)
+
+    def _cut_off(self, is_meant: Callable[[ItemRunner], bool]) -> None:
+        """Let items wait no longer that have no call in flight; the others end with their call."""
         for task, runner in self._running.items():
-            if runner.job_id in job_ids and runner.calls_in_flight == 0:
+            if runner.may_be_cut_off and is_meant(runner):
                 task.cancel()
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -14,6 +14,7 @@ import orjson
 from batcher.catalog.tokens import estimate_tokens
 from batcher.documents.chunking import split_text
 from batcher.domain import Document, FailureClass, ItemStatus, Purpose
+from batcher.engine import policy
 from batcher.engine.binding import Binding
 from batcher.engine.call import Ask, Call, Fault, Valid
 from batcher.engine.call_clock import CallClock
@@ -21,17 +22,6 @@ from batcher.engine.climbing import Bought, Climb, Ladder, Rung
 from batcher.engine.entry import PATIENCE
 from batcher.engine.lane import Lane, load_document
 from batcher.engine.parts import group_by_size
-from batcher.engine.policy import (
-    Decision,
-    Enlarge,
-    GiveUp,
-    History,
-    Repair,
-    Retry,
-    Split,
-    StopLane,
-    decide,
-)
 from batcher.engine.sender import HeldLease, LaneStoppedError, ModelStoppedError, Sender, Services
 from batcher.routing.ladder.policy import Verdict
 from batcher.store.attempts import NewResult
@@ -82,6 +72,7 @@ class ItemRunner:
             self._router = ItemRunner(lane.router.lane, item, lease, hasty, away)
         self.ended: ItemStatus | None = None
         self.failure: FailureClass | None = None
+        self._is_running = False
 
     @property
     def job_id(self) -> int:
@@ -99,6 +90,14 @@ class ItemRunner:
         of_router = self._router.calls_in_flight if self._router else 0
         return self._sender.calls_in_flight + of_router
 
+    @property
+    def may_be_cut_off(self) -> bool:
+        """Whether a task that runs it may be cancelled: then it gives its item back, and nothing is lost.
+
+        One that has not begun would end without a word, and one that is ending gives its item back already.
+        """
+        return self._is_running and self.calls_in_flight == 0
+
     async def run(self) -> None:
         """Run the item to its end on this lane; everything that happened is queued with the writer.
 
@@ -106,6 +105,7 @@ class ItemRunner:
             LeaseLostError, BudgetExhaustedError, LaneStoppedError: nothing more may be sent; the caller gives
                 the item back.
         """
+        self._is_running = True
         try:
             await self._run()
         except Failed as failed:
@@ -113,6 +113,8 @@ class ItemRunner:
             self._services.writer.change(change)
             self.ended = change.status
             self.failure = failed.failure
+        finally:
+            self._is_running = False
 
     async def _run(self) -> None:
         images = await self._services.read_images(self._item) if self._item.image_count else ()
@@ -290,7 +292,7 @@ class ItemRunner:
         """
         services, lane = self._services, self._lane
         messages, enlarged = ask.messages, 1
-        history, clock = History(), CallClock()
+        history, clock = policy.History(), CallClock()
         purpose = purpose or lane.purpose_of(self._item)
         tier = lane.tier if rung is None else rung.tier
         while True:
@@ -311,21 +313,21 @@ class ItemRunner:
             services.writer.settle(outcome.settlement)
             history = clock.ended(history.after(outcome.failure), outcome)
             decision = self._decide(outcome, history)
-            if isinstance(decision, Retry):
+            if isinstance(decision, policy.Retry):
                 await self._wait_to_retry(binding, outcome, decision.delay_s)
                 history = replace(history, elapsed_s=history.elapsed_s + decision.delay_s)
-            elif isinstance(decision, Repair):
+            elif isinstance(decision, policy.Repair):
                 messages, purpose = repair_messages(messages, outcome.text, outcome.error), Purpose.REPAIR
                 history = replace(history, repairs=1)
-            elif isinstance(decision, Enlarge) and output_tokens < binding.model.max_output:
+            elif isinstance(decision, policy.Enlarge) and output_tokens < binding.model.max_output:
                 enlarged *= 2
                 history = replace(history, enlargements=1)
-            elif isinstance(decision, Split):
+            elif isinstance(decision, policy.Split):
                 raise _TooLongError(outcome.error)
-            elif isinstance(decision, StopLane):
+            elif isinstance(decision, policy.StopLane):
                 lane.stop(binding, f"{binding.model.provider}: {outcome.error}")
             else:
-                may_climb = not isinstance(decision, GiveUp) or decision.may_climb
+                may_climb = not isinstance(decision, policy.GiveUp) or decision.may_climb
                 raise Failed(outcome.failure, outcome.error, may_climb=may_climb)
 
     async def _wait_to_retry(self, binding: Binding, outcome: Fault, delay_s: float) -> None:
@@ -346,10 +348,12 @@ class ItemRunner:
             raise Failed(FailureClass.BAD_REQUEST, what, may_climb=True)
         return binding
 
-    def _decide(self, outcome: Fault, history: History) -> Decision:
+    def _decide(self, outcome: Fault, history: policy.History) -> policy.Decision:
         if outcome.failure is FailureClass.BAD_REQUEST and self._lane.note_request_error(outcome.error):
-            return StopLane()
-        return decide(outcome.failure, history, self._services.retry, retry_after_s=outcome.retry_after_s)
+            return policy.StopLane()
+        return policy.decide(
+            outcome.failure, history, self._services.retry, retry_after_s=outcome.retry_after_s
+        )
 
     def _as_answer(self, outcome: Valid, binding: Binding) -> _Conclusion:
         return outcome.result, self._done(binding.model.name, self._lane.tier)

@@ -31,6 +31,9 @@ LOOPBACK: Final = "127.0.0.1"
 _BACKLOG: Final = 4_096
 _PAGE: Final = 10_000
 
+_TURNS_TO_CONNECT: Final = 4
+"""Turns of the event loop in which a connection that was just accepted is made, and can be closed."""
+
 
 class SimulatorServer:
     """A simulator behind a port.
@@ -47,17 +50,19 @@ class SimulatorServer:
         self.in_flight = 0
         self.peak_in_flight = 0
         self._closing = asyncio.Event()
+        self._runner: web.ServerRunner | None = None
+        self._listener: socket.socket | None = None
         self._waiters: list[tuple[int, bool, asyncio.Future[None]]] = []
 
-    async def start(self, port: int) -> tuple[web.ServerRunner, int]:
-        """Listen on ``port`` (0: any free one); returns what to clean up, and the port.
+    async def start(self, port: int) -> int:
+        """Listen on ``port`` (0: any free one); returns the port.
 
         Raises:
             UsageError: if the port is taken.
         """
         server = web.Server(self._handle, handler_cancellation=True)
-        runner = web.ServerRunner(server, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
+        self._runner = web.ServerRunner(server, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -65,12 +70,20 @@ class SimulatorServer:
         except (OSError, OverflowError) as error:
             listener.close()
             raise UsageError(f"Cannot listen on port {port}: {error}. Give another --port") from error
-        await web.SockSite(runner, listener, backlog=_BACKLOG).start()
-        return runner, listener.getsockname()[1]
+        await web.SockSite(self._runner, listener, backlog=_BACKLOG).start()
+        self._listener = listener
+        return int(listener.getsockname()[1])
 
-    def stop_hanging(self) -> None:
-        """Let the calls go that a fault left hanging."""
+    async def stop(self) -> None:
+        """Listen no more, let the calls go that a fault left hanging, close all connections and the bill."""
         self._closing.set()
+        if self._runner is not None and self._listener is not None:
+            # asyncio forgets to close a connection that is being accepted while its server closes.
+            asyncio.get_running_loop().remove_reader(self._listener)
+            for _ in range(_TURNS_TO_CONNECT):
+                await asyncio.sleep(0)
+            await self._runner.cleanup()
+        self.simulator.bill.shut()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
@@ -211,14 +224,11 @@ async def serve(simulator: Simulator, port: int, announce: Callable[[int], None]
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     server = SimulatorServer(simulator)
-    runner, bound = await server.start(port)
     try:
-        announce(bound)
+        announce(await server.start(port))
         await stop.wait()
     finally:
-        server.stop_hanging()
-        await runner.cleanup()
-        simulator.bill.shut()
+        await server.stop()
 
 
 def _json(status: int, raw: bytes) -> web.Response:

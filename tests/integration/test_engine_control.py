@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -13,9 +14,16 @@ from sqlalchemy import update
 from batcher.budget.ledger import Account
 from batcher.domain import JobState
 from batcher.engine.control import Ending
+from batcher.engine.engine import Engine
+from batcher.engine.lane import Lane
+from batcher.engine.leasing import Chunk
+from batcher.engine.marks import BudgetExhaustedError
+from batcher.engine.shortages import Shortages
+from batcher.limits.clock import Moment
 from batcher.runtime import Runtime
 from batcher.store.job_items import cancel_pending
 from batcher.store.jobs import set_state
+from batcher.store.leases import active_workers
 from batcher.store.tables import items
 from tests.support.runs import (
     MODEL,
@@ -126,6 +134,62 @@ def test_stopping_lets_the_calls_in_flight_finish_and_gives_the_rest_back(
     assert statuses["pending"] == 12 - statuses["done"]
     assert (job_of(runtime, job.id).state, job_of(runtime, job.id).reason) == (JobState.PAUSED, "interrupted")
     assert reserved(runtime) == 0
+
+
+def test_a_stop_just_after_items_were_taken_gives_them_back(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(runtime, TEXTS)
+    take = Engine._start
+
+    def take_and_stop(engine: Engine, chunk: Chunk, asked: Moment) -> None:
+        take(engine, chunk, asked)
+        engine.stop()
+
+    monkeypatch.setattr(Engine, "_start", take_and_stop)
+    assert run(runtime, job.id) is Ending.STOPPED
+    assert item_statuses(runtime, job.id) == {"pending": 12}
+    assert reserved(runtime) == 0
+    assert held(runtime) == []
+
+
+def test_a_stop_while_a_cap_refuses_a_call_gives_its_item_back(
+    runtime: Runtime, vendor_server: VendorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor_server.add_fault(text="?", times=None)
+    job = make_job(runtime, ONE)
+    with runtime.store.write() as connection:
+        runtime.ledger.set_daily_cap(connection, 331_200)
+    stops: list[Callable[[], None]] = []
+    refuse = Shortages.refused
+
+    def stop_and_refuse(shortages: Shortages, lane: Lane, error: BudgetExhaustedError) -> float:
+        stops.pop()()
+        return refuse(shortages, lane, error)
+
+    async def main() -> Ending:
+        engine, loop = runtime.engine(), asyncio.get_running_loop()
+
+        async def stop() -> None:
+            engine.stop()
+
+        stops.append(lambda: asyncio.run_coroutine_threadsafe(stop(), loop).result(10))
+        ending = await engine.run([job.id])
+        await runtime.aclose()
+        return ending
+
+    monkeypatch.setattr(Shortages, "refused", stop_and_refuse)
+    assert asyncio.run(main()) is Ending.STOPPED
+    assert not stops, "a call was refused"
+    assert item_statuses(runtime, job.id) == {"pending": 1}
+    assert reserved(runtime) == 0
+    assert held(runtime) == []
+
+
+def held(runtime: Runtime) -> list[tuple[int, str]]:
+    """The chunks that somebody works on, by the books."""
+    with runtime.store.read() as connection:
+        return active_workers(connection)
 
 
 @pytest.mark.parametrize("target", [JobState.PAUSED, JobState.CANCELLED])

@@ -143,12 +143,10 @@ class VendorServer(_Client):
         self._stop = asyncio.Event()
         self._simulator = Simulator(self.config)
         server = SimulatorServer(self._simulator)
-        runner, self.port = await server.start(0)
+        self.port = await server.start(0)
         self._ready.set()
         await self._stop.wait()
-        server.stop_hanging()
-        await runner.cleanup()
-        self._simulator.bill.shut()
+        await server.stop()
 
 
 class VendorProcess(_Client):
@@ -179,17 +177,14 @@ def _config(**fields: Any) -> SimulatorConfig:
 async def _main(port: int, config: SimulatorConfig, end_with_stdin: bool) -> None:
     simulator = Simulator(config)
     server = SimulatorServer(simulator)
-    runner, bound = await server.start(port)
-    print(bound, flush=True)  # noqa: T201 - the caller reads it
+    print(await server.start(port), flush=True)  # noqa: T201 - the caller reads it
     try:
         if end_with_stdin:
             await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
         else:
             await asyncio.Event().wait()
     finally:
-        server.stop_hanging()
-        await runner.cleanup()
-        simulator.bill.shut()
+        await server.stop()
 
 
 if __name__ == "__main__":
