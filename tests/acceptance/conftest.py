@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import subprocess
@@ -10,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.commands import Outcome, run_command
+from tests.support.forked import start_server
 from tests.support.vendor_server import VendorServer
 
 KEY = "sk-loopback-7d3f0a9b2c4e6f81"
@@ -46,24 +46,11 @@ economy = ["gpt-4o-mini"]
 [models.gpt-4o-mini]
 rpm = 1000000
 tpm = 1000000000
+
+[models.gpt-4o]
+rpm = 1000000
+tpm = 1000000000
 """
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
 
 
 @dataclass
@@ -77,11 +64,7 @@ class Cli:
 
     def __call__(self, *words: str | Path | int, code: int | None = 0, stdin: str = "") -> Outcome:
         """Run a command to its end; fails the test if the exit code is another one (None: any)."""
-        process = subprocess.run(
-            self._command(words), input=stdin, capture_output=True, text=True, timeout=60,
-            cwd=self.folder, env=self.env, check=False,
-        )  # fmt: skip
-        outcome = Outcome(process.returncode, process.stdout, process.stderr)
+        outcome = run_command(words, env=self.env, folder=self.folder, stdin=stdin)
         assert code is None or outcome.code == code, outcome
         assert "Traceback" not in outcome.err, outcome.err
         return outcome
@@ -89,8 +72,9 @@ class Cli:
     def start(self, *words: str | Path | int, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """Start a command and leave it running."""
         process = subprocess.Popen(
-            self._command(words), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, cwd=self.folder, env=self.env,
+            [sys.executable, "-W", "error", "-m", "batcher", *map(str, words)],
+            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=self.folder, env=self.env,
         )  # fmt: skip
         self.started.append(process)
         return process
@@ -124,13 +108,11 @@ class Cli:
             (target / f"{number:03}.txt").write_text(text)
         return target
 
-    def _command(self, words: tuple[str | Path | int, ...]) -> list[str]:
-        return [sys.executable, "-W", "error", "-m", "batcher", *map(str, words)]
-
 
 @pytest.fixture
 def cli(tmp_path: Path, vendor_server: VendorServer) -> Iterator[Cli]:
     """A user with one key, whose vendor is ``vendor_server``, and a task called ``cards`` in the folder."""
+    start_server()
     home, folder = tmp_path / "home", tmp_path / "work"
     home.mkdir()
     folder.mkdir()

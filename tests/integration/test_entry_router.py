@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,8 +192,8 @@ def test_killed_in_the_middle_no_stored_route_is_paid_for_again(
     for _ in range(KILLS):
         child = start(home, job.id)
         vendor_server.wait_for_calls(len(vendor_server.bill) + moments.randrange(5, 60), timeout_s=60)
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
+        child.kill()
+        child.join()
         if job_of(runtime, job.id).state is JobState.DONE:
             break
     assert ended(home, job.id) == "idle"

@@ -118,7 +118,7 @@ def test_a_worker_stopped_while_it_connects_sends_nothing_for_the_lease_it_lost(
     job = make_job(runtime, {"only": "text"})
     with worker(tmp_path / "home", job.id) as child:
         wait_until(lambda: [row.state for row in rows(runtime, "attempts")] == ["sending"])
-        stop_outside_a_transaction(child, tmp_path / "home" / "batcher.db")
+        stop_outside_a_transaction(child.pid, tmp_path / "home" / "batcher.db")
         door.open()
         wait_until(lambda: reclaim_lost(runtime.store, runtime.ledger) == 1)
         [attempt] = rows(runtime, "attempts")

@@ -18,7 +18,7 @@ from benchmarks.overnight_floor import CHEAP, CHEAP_ID, DEAR, DEAR_ID, Project, 
 from tests.support.fleet import Fleet, new_fleet, wait_until
 from tests.support.vendor_server import VendorProcess, VendorServer
 
-SOON_S = 10.0
+SOON_S = 6.0
 """A move reaches a worker within two seconds; the rest is for a busy machine."""
 
 TASK = """
@@ -49,7 +49,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, vendor: VendorProcess) -> It
 
 def test_two_workers_follow_a_move_within_seconds(fleet: Fleet, vendor: VendorProcess) -> None:
     vendor.configure(latency_s=0.4)
-    fleet.table("moved", 500)
+    fleet.table("moved", 300)
     words = ("submit", "moved.jsonl", "--task", "./routed", "--floor", "0.8", "--detach", "--json")
     job_id = int(fleet.batcher(*words).json["job_id"])
     wait_until(lambda: fleet.counts(job_id).get("done", 0) >= 30, 60)
@@ -72,7 +72,7 @@ def test_two_workers_follow_a_move_within_seconds(fleet: Fleet, vendor: VendorPr
     assert {call.model for call in late} == {"gpt-4o-mini"}
     assert len({call.worker for call in calls if call.model == "gpt-4o-mini"}) == 2
     assert {call.model for call in calls if call.sent_at <= moved_at} == {"gpt-4o"}
-    assert fleet.counts(job_id) == {"done": 500}
+    assert fleet.counts(job_id) == {"done": 300}
 
 
 def test_the_overnight_case_in_short(tmp_path: Path, vendor_server: VendorServer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 from pathlib import Path
 
 import orjson
@@ -36,8 +35,8 @@ def test_killed_while_it_is_drawn_and_judged(tmp_path: Path, vendor_server: Vend
     for _ in range(KILLS):
         child = start(tmp_path / "home", job.id)
         vendor_server.wait_for_calls(len(vendor_server.bill) + moments.randrange(5, 40), timeout_s=60)
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
+        child.kill()
+        child.join()
         if job_of(runtime, job.id).state is JobState.DONE:
             break
     assert ended(tmp_path / "home", job.id) == "idle"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -57,8 +56,8 @@ def test_killed_at_random_moments_every_document_goes_through_every_step_once(
         else:
             vendor_server.wait_for_calls(seen + moments.randrange(1, 40))
             time.sleep(moments.uniform(0, 0.05))
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
+        child.kill()
+        child.join()
         counts = item_statuses(runtime, job.id)
         killed_in_between += 0 < counts.get("done", 0) < DOCUMENTS
         assert job_of(runtime, job.id).state is not JobState.DONE or counts == {"done": DOCUMENTS}

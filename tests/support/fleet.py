@@ -26,6 +26,8 @@ from batcher.store.database import Store
 from batcher.store.item_counts import count_items_of
 from batcher.store.jobs import Job, get_job, list_jobs
 from batcher.store.tables import attempts, leases, ledger_accounts
+from tests.support.commands import Outcome, run_command
+from tests.support.forked import start_server
 from tests.support.postgres_server import postgres
 from tests.support.redis_server import RedisServer
 
@@ -60,19 +62,6 @@ tpm = 1000000000
 rpm = 1000000
 tpm = 1000000000
 """
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 class Child:
@@ -167,6 +156,7 @@ class Fleet:
         cls, root: Path, *, broker_url: str | None, store_url: str, openai_url: str, **env: str
     ) -> Fleet:
         """Lay out a home and a working folder below ``root``."""
+        start_server()
         home, folder = root / "home", root / "work"
         home.mkdir(parents=True)
         (folder / "cards").mkdir(parents=True)
@@ -190,11 +180,7 @@ class Fleet:
 
     def batcher(self, *words: str | Path | int, code: int | None = 0, **env: str) -> Outcome:
         """Run a command to its end; fails the test if the exit code is another one (None: any)."""
-        done = subprocess.run(
-            self.command(words), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90,
-            cwd=self.folder, env=self.env | env, check=False,
-        )  # fmt: skip
-        outcome = Outcome(done.returncode, done.stdout, done.stderr)
+        outcome = run_command(words, env=self.env | env, folder=self.folder)
         assert code is None or outcome.code == code, outcome
         assert "Traceback" not in outcome.err, outcome.err
         return outcome

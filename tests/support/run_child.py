@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Final
 
 from batcher.dispatch.inline import run_inline
+from batcher.engine.control import Ending
 from batcher.runtime import Runtime
 from batcher.settings import load_settings
+from tests.support.forked import FORKED
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def start(home: Path, job_id: int) -> subprocess.Popen[str]:
-    """Start a job in a process of its own; it prints how it ended."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.run_child", str(home), str(job_id)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+_ENDS_WITHIN_S: Final = 120
 
 
-def ended(home: Path, job_id: int) -> str:
+def start(home: Path, job_id: int) -> ForkServerProcess:
+    """Start a job in a process of its own."""
+    process = FORKED.Process(target=run_jobs, args=(home, [job_id]))
+    process.start()
+    return process
+
+
+def ended(home: Path, job_id: int) -> Ending:
     """Run a job in a process of its own to its end; returns how it ended."""
-    output, _ = start(home, job_id).communicate(timeout=120)
-    return output.strip()
+    here, there = FORKED.Pipe(duplex=False)
+    process = FORKED.Process(target=_run_and_tell, args=(home, job_id, there))
+    process.start()
+    there.close()
+    try:
+        assert here.poll(_ENDS_WITHIN_S), f"job {job_id} is still at work"
+        ending: Ending = here.recv()
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        here.close()
+        process.join()
+    return ending
 
 
-def main(home: Path, job_ids: list[int]) -> None:
+def _run_and_tell(home: Path, job_id: int, teller: Connection) -> None:
+    teller.send(run_jobs(home, [job_id]))
+
+
+def run_jobs(home: Path, job_ids: list[int]) -> Ending:
     """Run the jobs as ``batcher resume`` would."""
     runtime = Runtime(load_settings(home / "batcher.toml", home=home, env_file=home / "keys.env"))
-    ending = run_inline(runtime.engine, runtime.aclose, job_ids)
-    sys.stdout.write(f"{ending}\n")
+    return run_inline(runtime.engine, runtime.aclose, job_ids)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [int(argument) for argument in sys.argv[2:]])
+    ending = run_jobs(Path(sys.argv[1]), [int(argument) for argument in sys.argv[2:]])
+    sys.stdout.write(f"{ending}\n")

@@ -27,6 +27,8 @@ from batcher.tasks.scorers import exact
 
 MODEL = "gpt-4o-mini"
 JUDGE = "gpt-4o"
+UNLIMITED = (MODEL, JUDGE, "llama-3.3-70b@together", "claude-haiku-4-5", "gpt-4.1-mini")
+"""Models whose calls wait for no rate."""
 
 
 class Verdict(BaseModel):
@@ -57,8 +59,9 @@ def make_runtime(home: Path, vendor: Any, **settings: Any) -> Runtime:
         f"TOGETHER_API_KEY=sk-test\nTOGETHER_BASE_URL={vendor.together_url}\n"
     )
     config = home / "batcher.toml"
-    names = (MODEL, JUDGE)
-    config.write_text("".join(f'[models."{name}"]\nrpm = 10000000\ntpm = 10000000000\n' for name in names))
+    config.write_text(
+        "".join(f'[models."{name}"]\nrpm = 10000000\ntpm = 10000000000\n' for name in UNLIMITED)
+    )
     return Runtime(load_settings(config, home=home, env_file=env, **settings))
 
 

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
-import subprocess
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 
-def stop(child: subprocess.Popen[Any]) -> None:
+def stop(pid: int) -> None:
     """SIGSTOP a process; returns when every thread of it has stopped: each finishes its system call first."""
-    child.send_signal(signal.SIGSTOP)
+    os.kill(pid, signal.SIGSTOP)
     ends_at = time.monotonic() + 10
     while time.monotonic() < ends_at:
-        threads = Path(f"/proc/{child.pid}/task").glob("*/stat")
+        threads = Path(f"/proc/{pid}/task").glob("*/stat")
         if {thread.read_text().rpartition(")")[2].split()[0] for thread in threads} == {"T"}:
             return
         time.sleep(0.001)
-    raise TimeoutError(f"process {child.pid} did not stop")
+    raise TimeoutError(f"process {pid} did not stop")
 
 
-def stop_outside_a_transaction(child: subprocess.Popen[Any], database: Path) -> None:
+def stop_outside_a_transaction(pid: int, database: Path) -> None:
     """SIGSTOP a process when it does not hold SQLite's write lock: nobody else could write until it wakes."""
     while True:
-        stop(child)
+        stop(pid)
         with closing(sqlite3.connect(database, timeout=0.2, isolation_level=None)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
             except sqlite3.OperationalError:
-                child.send_signal(signal.SIGCONT)
+                os.kill(pid, signal.SIGCONT)
                 time.sleep(0.001)
             else:
                 return
