@@ -57,6 +57,15 @@ class Purpose(StrEnum):
     GOLDEN = "golden"
     ROUTE = "route"
 
+    @property
+    def of_repair(self) -> Purpose:
+        """What a repair of an answer that was asked for so is paid for.
+
+        Judging, measuring and routing cost what all their calls cost: only the repair of an answer that the
+        user gets has a purpose of its own.
+        """
+        return Purpose.REPAIR if self in {Purpose.ANSWER, Purpose.ESCALATION} else self
+
 
 class FailureClass(StrEnum):
     """The closed set of ways in which an attempt can fail: providers classify, the engine decides."""

@@ -317,7 +317,8 @@ class ItemRunner:
                 await self._wait_to_retry(binding, outcome, decision.delay_s)
                 history = replace(history, elapsed_s=history.elapsed_s + decision.delay_s)
             elif isinstance(decision, policy.Repair):
-                messages, purpose = repair_messages(messages, outcome.text, outcome.error), Purpose.REPAIR
+                messages = repair_messages(messages, outcome.text, outcome.error)
+                purpose = purpose.of_repair
                 history = replace(history, repairs=1)
             elif isinstance(decision, policy.Enlarge) and output_tokens < binding.model.max_output:
                 enlarged *= 2

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, case, func, select
+from sqlalchemy import ColumnElement, Connection, Select, case, false, func, select
 
 from batcher.catalog.models import Catalog
 from batcher.catalog.tokens import estimate_tokens
-from batcher.domain import AttemptState, Purpose
+from batcher.domain import AttemptState, FailureClass, Purpose
 from batcher.errors import TaskError
 from batcher.planning.fit import Fit
 from batcher.planning.requests import expected_input_tokens, fit_of
@@ -28,7 +28,10 @@ _SAMPLE: Final = 600
 _LEAST_CALLS: Final = 3
 """Fewer measured calls say nothing of a model's tokens."""
 
-_FIRST: Final = (Purpose.ANSWER.value, Purpose.ESCALATION.value, Purpose.GOLDEN.value)
+_MEASURING: Final = (Purpose.GOLDEN.value, Purpose.JUDGE.value)
+"""Purposes that repairs share with what they repair."""
+
+_FIRST: Final = (Purpose.ANSWER.value, Purpose.ESCALATION.value, *_MEASURING)
 _ASKING: Final = (*_FIRST, Purpose.REPAIR.value)
 
 
@@ -191,24 +194,23 @@ def _settled(job_ids: Sequence[int], oldest: int) -> tuple[Any, ...]:
 
 
 def _measured(connection: Connection, job_ids: Sequence[int], oldest: int) -> dict[str, Measured]:
-    is_first = attempts.c.purpose.in_(_FIRST)
+    call = select(attempts, _is_repair()).where(*_settled(job_ids, oldest)).subquery()
 
     def of_first(column: Any) -> Any:
-        return func.sum(case((is_first, column), else_=0))
+        return func.sum(case((call.c.is_repair, 0), else_=column))
 
     ask = (
         select(
-            attempts.c.model,
+            call.c.model,
             of_first(1).label("calls"),
-            of_first(attempts.c.input_tokens).label("input"),
-            of_first(attempts.c.cached_tokens).label("cached"),
-            of_first(attempts.c.cache_write_tokens).label("written"),
-            of_first(attempts.c.output_tokens).label("output"),
-            of_first(attempts.c.cost_nusd).label("first"),
-            func.sum(attempts.c.cost_nusd).label("paid"),
+            of_first(call.c.input_tokens).label("input"),
+            of_first(call.c.cached_tokens).label("cached"),
+            of_first(call.c.cache_write_tokens).label("written"),
+            of_first(call.c.output_tokens).label("output"),
+            of_first(call.c.cost_nusd).label("first"),
+            func.sum(call.c.cost_nusd).label("paid"),
         )
-        .where(*_settled(job_ids, oldest))
-        .group_by(attempts.c.model, attempts.c.item_id, attempts.c.part)
+        .group_by(call.c.model, call.c.item_id, call.c.part)
         .subquery()
     )
     sums = (func.sum(column) for column in ask.c if column.name != "model")
@@ -217,6 +219,15 @@ def _measured(connection: Connection, job_ids: Sequence[int], oldest: int) -> di
         row[0]: Measured(*(int(value) for value in (*row[1:], *starts.get(row[0], (0, 0)))))
         for row in connection.execute(select(ask.c.model, func.count(), *sums).group_by(ask.c.model))
     }
+
+
+def _is_repair() -> ColumnElement[bool]:
+    """Whether a call showed the model what was wrong with its answer: a window over calls of whole leases."""
+    same_answer = (attempts.c.lease_id, attempts.c.item_id, attempts.c.part, attempts.c.model)
+    before = func.lag(attempts.c.outcome).over(partition_by=same_answer, order_by=attempts.c.id)
+    follows = attempts.c.purpose.in_(_MEASURING) & (before == FailureClass.INVALID_OUTPUT.value)
+    repairs = (attempts.c.purpose == Purpose.REPAIR.value) | func.coalesce(follows, false())
+    return repairs.label("is_repair")
 
 
 def _starts(connection: Connection, job_ids: Sequence[int], oldest: int) -> dict[str, tuple[int, int]]:
@@ -294,6 +305,8 @@ def _calls(
         newest = newest.where(attempts.c.job_id.in_(job_ids))
     call = newest.subquery()
     query = select(
+        call.c.item_id,
+        call.c.lease_id,
         call.c.job_id,
         call.c.model,
         call.c.input_tokens,
@@ -302,7 +315,10 @@ def _calls(
         documents.c.body,
     ).join_from(call, items, items.c.id == call.c.item_id)
     query = query.join(documents, documents.c.hash == items.c.document_hash)
-    read = (_call(row, specs, same_task=job_ids is not None) for row in connection.execute(query))
+    newest_first = connection.execute(query.order_by(call.c.id.desc()))
+    # Of a lease's calls for one item the first asks; a repair is longer.
+    firsts = {(row.item_id, row.lease_id): row for row in newest_first}
+    read = (_call(row, specs, same_task=job_ids is not None) for row in firsts.values())
     return [found for found in read if found is not None]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -119,7 +120,7 @@ def test_what_it_cost_and_how_often_it_was_right(
     assert found.valid_at_once.share == pytest.approx((COUNT - 2) / COUNT)
     assert found.cost_nusd == bill_nusd(vendor_server) == spent(runtime) > 0
     assert len([time for one in found.outcomes for time in one.latencies_s]) == COUNT + 2
-    assert {row.purpose for row in rows(runtime, "attempts")} == {"golden", "repair"}
+    assert {row.purpose for row in rows(runtime, "attempts")} == {"golden"}
 
 
 def test_calls_of_unknown_outcome_stand_beside_the_cost_of_answers(
@@ -232,6 +233,26 @@ def test_plans_know_what_golden_jobs_measured(
     assert (calls.asks, calls.first_calls) == (COUNT, COUNT)
     assert (calls.items, calls.climb_share) == (0, 0.0), "no document started there to be answered"
     assert calls.all_nusd == spent(runtime)
+
+
+def test_repairs_of_measured_answers_are_measuring_and_plans_tell_them_from_first_calls(
+    runtime: Runtime, vendor_server: VendorServer, golden: Path
+) -> None:
+    vendor_server.add_fault(model=MODEL_ID, contains="number 3", text="no JSON", times=1)
+    order = order_for(runtime, golden)
+    measured(runtime, order)
+    made = rows(runtime, "attempts")
+    assert [row.purpose for row in made] == ["golden"] * (COUNT + 1)
+    with runtime.store.read() as connection:
+        calls = read_history(connection, order.spec, runtime.catalog).same_task[MODEL]
+    [first, repair] = [row for row in made if row.item_id == _repaired(made)]
+    assert (first.outcome, repair.outcome) == ("invalid_output", "ok")
+    assert (calls.asks, calls.first_calls) == (COUNT, COUNT)
+    assert calls.all_nusd - calls.first_nusd == repair.cost_nusd > 0
+
+
+def _repaired(made: list[Any]) -> int:
+    return int(next(row.item_id for row in made if row.outcome == "invalid_output"))
 
 
 def test_a_golden_job_that_was_half_read_is_read_again(runtime: Runtime, golden: Path) -> None:

@@ -126,6 +126,14 @@ def test_a_judge_says_of_every_drawn_answer_whether_it_is_right_and_the_parent_p
     assert reserved(runtime) == 0
 
 
+def test_a_repair_of_a_verdict_is_judging(runtime: Runtime, vendor_server: VendorServer) -> None:
+    vendor_server.add_fault(model="gpt-4o-2024-11-20", contains="text number 7", text="no JSON", times=1)
+    job = make_job(runtime, TEXTS, sampling=sampling(share=1.0, judge=JUDGE))
+    run(runtime, job.id)
+    made = Counter(row.purpose for row in rows(runtime, "attempts"))
+    assert made == {"answer": 40, "judge": 41}
+
+
 def test_nobody_is_asked_twice_for_one_answer(runtime: Runtime) -> None:
     job = make_job(runtime, TEXTS, sampling=sampling(share=0.3, judge=JUDGE))
     run(runtime, job.id)
