@@ -38,6 +38,7 @@ __all__ = [
     "Parsed",
     "Rejected",
     "SourceOptions",
+    "check_columns",
     "document_of_images",
     "document_of_text",
     "read_corpus",
@@ -231,6 +232,31 @@ def _read_table(found: FoundFile, kind: TableKind, options: SourceOptions) -> It
                 return
     with open_regular(found.path) as stream:
         yield _read_document(found, stream.read(_HEAD_BYTES), stream, options)
+
+
+def check_columns(paths: Sequence[str], text_column: str | None, id_column: str | None) -> None:
+    """Refuse columns that are named where there is no table.
+
+    Raises:
+        UsageError: if none of the paths is, or may hold, one.
+    """
+    given = {"--text-column": text_column, "--id-column": id_column}
+    named = [flag for flag, column in given.items() if column is not None]
+    if named and not any(map(_may_hold_table, paths)):
+        raise UsageError(
+            f"{' and '.join(named)}: there is no table (JSONL, CSV, Parquet) whose column that could be. "
+            "Leave it out"
+        )
+
+
+def _may_hold_table(path: str) -> bool:
+    if path == STDIN or is_glob(path) or os.path.isdir(path) or may_be_table(path):  # noqa: PTH112
+        return True
+    try:
+        with open_regular(path) as stream:
+            return table_kind(path, stream.read(_HEAD_BYTES)) is not None
+    except (OSError, ContentError):
+        return False
 
 
 def _check_named_table(path: str, options: SourceOptions) -> None:

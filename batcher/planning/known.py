@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any
 
-from batcher.documents.corpus import Parsed, Rejected, SourceOptions, read_corpus
+from batcher.documents.corpus import Parsed, Rejected, SourceOptions, check_columns, read_corpus
 from batcher.documents.paths import STDIN, FoundFile, find_files, source_name
 from batcher.documents.table_files import may_be_table
 from batcher.documents.tables import Columns, RowReader
@@ -60,14 +60,16 @@ def read_known(golden: Golden, paths: Sequence[str], options: SourceOptions) -> 
             and to which a larger limit only adds.
 
     Raises:
-        UsageError: if a path does not exist, a table that a row names has no text column, or no document is
-            left.
+        UsageError: if a path does not exist, a table that a row names has no text column, columns are named
+            and no row's document is in a table, or no document is left.
     """
     if STDIN in paths:
         raise UsageError("Standard input cannot be read once for each model. Name files or folders")
     files = _find(golden, [os.path.abspath(path) for path in paths])  # noqa: PTH100 - keeps any bytes
     rows = sorted(golden.rows, key=_draw)
     located = [row for row in rows if row.text or row.line in files]
+    of_files = [files[row.line] for row in located if not row.text]
+    check_columns(of_files, options.text_column, options.id_column)
     chosen = located if options.limit is None else located[: options.limit]
     outcomes = _Reader(golden, replace(options, limit=None)).read(chosen, files)
     left_out = [

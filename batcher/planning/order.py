@@ -10,6 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from batcher.catalog.models import Catalog, Model
+from batcher.documents.corpus import check_columns
 from batcher.documents.paths import STDIN, check_paths
 from batcher.domain import Purpose
 from batcher.errors import CatalogError, ConfigurationError
@@ -125,6 +126,7 @@ def check_request(
         BatcherError: for anything else that is wrong, saying what.
     """
     check_paths(request.paths)
+    check_columns(request.paths, request.text_column, request.id_column)
     task = load_task(request.task)
     tier = start_tier(catalog, task.tier, request.tier, request.model)
     golden = named_golden(request.golden) if request.golden else None

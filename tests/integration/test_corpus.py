@@ -15,6 +15,7 @@ from batcher.documents.corpus import (
     Parsed,
     Rejected,
     SourceOptions,
+    check_columns,
     document_of_images,
     document_of_text,
     read_corpus,
@@ -178,6 +179,16 @@ def test_errors_come_before_anything_is_read(paths: list[str], words: str) -> No
     write({"a.txt": "x", "t.csv": "name,price\n1,2\n", "t.jsonl": '{"name": 1}\n'})
     with pytest.raises(UsageError, match=words):
         read_corpus(paths, OPTIONS)
+
+
+def test_columns_are_refused_where_no_table_can_be() -> None:
+    write({"a.txt": "x", "t.csv": "name,price\n1,2\n", "odd": "x"})
+    Path("odd").write_bytes(b"PAR1")
+    for paths in (["a.txt", "t.csv"], ["."], ["-"], ["*.txt"], ["odd"]):
+        check_columns(paths, "name", None)
+    check_columns(["a.txt"], None, None)
+    with pytest.raises(UsageError, match="--text-column and --id-column: there is no table"):
+        check_columns(["a.txt"], "name", "price")
 
 
 def test_standard_input() -> None:

@@ -118,6 +118,19 @@ def test_standard_input_and_missing_paths_are_refused(tmp_path: Path) -> None:
         known(tmp_path, {"id": "a", "text": "a", "label": "a"}, paths=(Path("-"),))
 
 
+@pytest.mark.parametrize("option", ["text_column", "id_column"])
+def test_a_column_is_refused_where_no_row_is_in_a_table(tmp_path: Path, option: str) -> None:
+    """The columns of the golden file itself have fixed names."""
+    write(tmp_path / "a.txt", "text")
+    rows = [{"file": "a.txt", "label": "a"}, {"id": "b", "text": "its own", "label": "b"}]
+    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}: there is no table"):
+        known(tmp_path, *rows, **{option: "name"})
+    write(tmp_path / "rows.csv", "name,text\n7,seven\n")
+    tables = [*rows, {"source": "rows.csv#7", "label": "c"}]
+    column = {"text_column": "text", "id_column": "name"}[option]
+    assert len(known(tmp_path, *tables, **{option: column}).documents) >= 2
+
+
 @pytest.mark.parametrize(
     ("path", "count"),
     [
