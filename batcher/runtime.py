@@ -239,7 +239,7 @@ class Runtime:
         """What has drawn answers judged."""
         from batcher.engine.judging import Judging
 
-        return Judging(self.store, self.catalog, self.is_usable, self.place_of)
+        return Judging(self.store, self.ledger, self.catalog, self.is_usable, self.place_of)
 
     @cached_property
     def hand_over(self) -> HandOver:

@@ -32,7 +32,7 @@ LEAST_SCORED: Final = 10
 FALSE_ALERTS: Final = 0.05
 """How likely an alert may be, ever, on the accuracy of a job whose is not below the floor."""
 
-_ON_PURPOSE: Final = ("interrupted", "finish-by", "paused by")
+ON_PURPOSE: Final = ("interrupted", "finish-by", "paused by")
 """How the reasons of pauses begin that somebody asked for."""
 
 _CAP: Final = re.compile(r"daily cap|cap of (job|provider|task|tier) (\S+)")
@@ -96,7 +96,7 @@ def ended_alerts(connection: Connection, job: Row[Any]) -> Iterator[Alert]:
         )
     elif reason.startswith(BUDGET_REASON):
         yield from _held_back(connection, job, reason)
-    elif job.state == JobState.PAUSED.value and not reason.startswith(_ON_PURPOSE):
+    elif job.state == JobState.PAUSED.value and not reason.startswith(ON_PURPOSE):
         yield Alert(
             Rule.JOB_FAILED,
             _scope(job),

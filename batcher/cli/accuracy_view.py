@@ -80,8 +80,6 @@ def _waiting(found: Sampled, sampling: Sampling | None, job_id: int) -> str:
         judge = sampling.judge if sampling is not None else None
         who = f"for the judge ({judge})" if judge else "for somebody to look"
         text += f", {found.waiting:,} wait {who}"
-    if found.hopeless:
-        text += f"; {found.hopeless:,} of them no judge could judge"
     if found.waiting and (sampling is None or sampling.judge is None):
         text += f": batcher review {job_id}"
     return text

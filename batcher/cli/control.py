@@ -33,7 +33,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the outcome 
 @_JSON
 @click.pass_obj
 def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> int:
-    """Try failed items of a job again."""
+    """Try failed items of a job again, and ask its judges again what failed there."""
+    from batcher.cli.judging_control import ask_judges_again, has_failed_questions
     from batcher.cli.locking import RunLocks
     from batcher.domain import JobState
     from batcher.runtime import Runtime
@@ -43,19 +44,23 @@ def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> i
     runtime = Runtime(settings)
     with runtime.store.read() as connection:
         found = _whole_job(connection, job)
-    if not _has_failed(runtime, job, failure):
+    has_failed = _has_failed(runtime, job, failure)
+    if not has_failed and not has_failed_questions(runtime, job, failure):
         note(f"Job {job} has no failed items{f' of class {failure}' if failure else ''}.")
         return _tell(runtime, job, as_json=as_json)
     with RunLocks(runtime) as locks:
         locks.take(job)
-        _set_going(runtime, found)
-        with runtime.store.write() as connection:
-            count = _bring_back(connection, runtime, job, failure)
-            now = runtime.store.now(connection)
-            # A worker that looked in between has found nothing left to do, and ended it again.
-            set_state(connection, job, JobState.RUNNING, now, only=[JobState.DONE])
-            reopen_stages(connection, job, now)
-        note(f"Job {job}: trying {count:,} item{'' if count == 1 else 's'} again.")
+        if has_failed or found.state is not JobState.DONE:
+            _set_going(runtime, found)
+        if has_failed:
+            with runtime.store.write() as connection:
+                count = _bring_back(connection, runtime, job, failure)
+                now = runtime.store.now(connection)
+                # A worker that looked in between has found nothing left to do, and ended it again.
+                set_state(connection, job, JobState.RUNNING, now, only=[JobState.DONE])
+                reopen_stages(connection, job, now)
+            note(f"Job {job}: trying {count:,} item{'' if count == 1 else 's'} again.")
+        ask_judges_again(runtime, job, [failure])
         _leave_to_workers(runtime, locks)
         return _run_one(runtime, job, as_json=as_json)
 
@@ -67,8 +72,10 @@ def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> i
 def resume(settings: Settings, job: int | None, as_json: bool) -> int:
     """Go on with a job, or with all unfinished ones.
 
-    Without JOB: all that no process is running and that you did not pause yourself.
+    Without JOB: all that no process is running and that you did not pause yourself. Its judges go on with it,
+    also where it is done and they are not.
     """
+    from batcher.cli.judging_control import let_judges_go_on
     from batcher.cli.locking import RunLocks
     from batcher.domain import JobState
     from batcher.runtime import Runtime
@@ -77,13 +84,13 @@ def resume(settings: Settings, job: int | None, as_json: bool) -> int:
     if job is not None:
         with runtime.store.read() as connection:
             found = _whole_job(connection, job)
-        if found.state is JobState.DONE and not _set_judges_going(runtime, job):
-            note(f"Job {job} is done.")
-            return _tell(runtime, job, as_json=as_json)
         with RunLocks(runtime) as locks:
             locks.take(job)
             if found.state is not JobState.DONE:
                 _set_going(runtime, found)
+            if not let_judges_go_on(runtime, found) and found.state is JobState.DONE:
+                note(f"Job {job} is done.")
+                return _tell(runtime, job, as_json=as_json)
             _leave_to_workers(runtime, locks)
             return _run_one(runtime, job, as_json=as_json)
     return _resume_all(runtime, as_json=as_json)
@@ -138,16 +145,6 @@ def cancel(settings: Settings, job: int) -> None:
         count = cancel_pending(connection, job)
         cancel_children(connection, job, runtime.store.now(connection))
     note(f"Job {job} is cancelled, {count:,} item{'' if count == 1 else 's'} dropped. Its answers stay.")
-
-
-def _set_judges_going(runtime: Runtime, job_id: int) -> bool:
-    """Let judges go on with the samples of a job that is done; whether any had stopped."""
-    from batcher.engine.children import resume_children
-    from batcher.engine.submission import PAUSED_BY_USER
-
-    with runtime.store.write() as connection:
-        now = runtime.store.now(connection)
-        return bool(resume_children(connection, job_id, now, unless=PAUSED_BY_USER))
 
 
 def _whole_job(connection: Connection, job_id: int) -> Job:

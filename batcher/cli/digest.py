@@ -11,6 +11,7 @@ from batcher.budget.ledger import DAY_SCOPE, Account
 from batcher.cli.accuracy_view import accuracy_json, sampled_json, sampled_lines
 from batcher.cli.budget import raising_commands
 from batcher.cli.job_view import JobView
+from batcher.cli.judging_view import judging_commands, judging_json, judging_words
 from batcher.cli.output import duration, iso_time, local_time, usd, usd_or_none
 from batcher.cli.routing_view import routing_json, routing_lines, where_words
 from batcher.cli.stage_view import stage_lines
@@ -124,6 +125,7 @@ class Digest:
             *(("day", _day(balance)) for balance in self.days),
             ("accuracy", _accuracy(view.accuracy)),
             *sampled_lines(view.sampled, Sampling.of(view.job), view.job.id),
+            ("judging", judging_words(view.judging)),
             ("left", self._left()),
             ("goes on", self._goes_on()),
         ]
@@ -201,7 +203,7 @@ class Digest:
         if job.state is not JobState.CANCELLED:
             names = list(self.view.failed)[:_CLASSES_TO_RETRY]
             commands += [f"batcher retry {job.id} --class {name}" for name in names]
-        return commands
+        return commands + judging_commands(self.view.judging, job)
 
     def alert(self) -> Alert:
         """The digest for the alert channels: every run has its own."""
@@ -250,6 +252,7 @@ class Digest:
             ],
             "accuracy": accuracy_json(view.accuracy),
             "sampled": sampled_json(view.sampled, Sampling.of(view.job)),
+            "judging": judging_json(view.judging),
             "routing": routing_json(view.job, view.saving),
             "left": {
                 "documents": left.documents,

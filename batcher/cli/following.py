@@ -44,11 +44,13 @@ def ring_for(runtime: Runtime, job_ids: Sequence[int]) -> None:
     """Wake workers for the tiers where items of these jobs wait; a broker that is away is only noted."""
     from batcher.dispatch.celery_app import make_app
     from batcher.dispatch.waking import Waker
+    from batcher.store.judging import children_of
     from batcher.store.steps import step_ids
     from batcher.store.turns import ready_tiers
 
     with runtime.store.read() as connection:
         steps = [step for job_id in job_ids for step in step_ids(connection, job_id)]
+        steps += [judge.id for job_id in job_ids for judge in children_of(connection, job_id)]
         tiers = ready_tiers(connection, steps, runtime.store.now(connection))
     if not tiers:
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from batcher.budget.ledger import Balance, job_account
 from batcher.budget.spend import Spend, day_balance, spend_of_job, total_of
 from batcher.cli.accuracy_view import accuracy_json, sampled_json
+from batcher.cli.judging_view import judging_json
 from batcher.cli.output import iso_time, usd, usd_or_none
 from batcher.cli.routing_view import routing_json
 from batcher.cli.stage_view import StageView, read_stages
@@ -22,6 +23,7 @@ from batcher.planning.record import Estimate
 from batcher.planning.routed_saving import RoutedSaving, routed_saving
 from batcher.quality.estimates import Sampled, read_sampled
 from batcher.quality.golden import Accuracy, accuracy
+from batcher.quality.judging_state import JudgingState
 from batcher.quality.sampling import Sampling
 from batcher.routing.state import Routing
 from batcher.store.item_counts import ErrorExample, count_errors, example_errors
@@ -60,6 +62,7 @@ class JobView:
         has_worker: whether a process that lives holds some of its items.
         by_workers: whether workers do the work, and not who submits it.
         saving: what routing saved it; None if it is not routed.
+        judging: how far judges are with its answers; None if there is nothing to judge.
         stages: its steps, if it has several: its counts are of documents then, and its sums of all steps.
     """
 
@@ -81,6 +84,7 @@ class JobView:
     by_workers: bool = False
     saving: RoutedSaving | None = None
     stages: tuple[StageView, ...] = ()
+    judging: JudgingState | None = None
 
     @property
     def total(self) -> int:
@@ -142,6 +146,7 @@ class JobView:
             "resume_at": iso_time(job.resume_at),
             "accuracy": accuracy_json(self.accuracy),
             "sampled": sampled_json(self.sampled, Sampling.of(job)),
+            "judging": judging_json(self.judging),
             "routing": routing_json(job, self.saving),
             "created_at": iso_time(job.created_at),
             "started_at": iso_time(job.started_at),
@@ -227,6 +232,7 @@ def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
         by_workers=runtime.settings.broker_url is not None,
         has_worker=any(not is_dead(worker) for _, worker in active_workers(connection, job_id)),
         stages=read_stages(connection, steps),
+        judging=runtime.judging.state_of(connection, job),
     )
 
 

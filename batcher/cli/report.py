@@ -10,6 +10,7 @@ import orjson
 from batcher.cli.accuracy_view import sampled_lines
 from batcher.cli.budget import raising_commands
 from batcher.cli.job_view import JobView
+from batcher.cli.judging_view import judging_commands, judging_words
 from batcher.cli.output import duration, local_time, say, visible_line
 from batcher.cli.routing_view import routing_lines, where_words
 from batcher.cli.stage_view import stage_lines
@@ -106,6 +107,7 @@ def _facts(view: JobView, run: Run | None) -> list[tuple[str, str]]:
         ("accuracy", _accuracy(view.accuracy)),
         ("fields", _fields(view.accuracy)),
         *sampled_lines(view.sampled, Sampling.of(view.job), view.job.id),
+        ("judging", judging_words(view.judging)),
     ]
 
 
@@ -176,6 +178,7 @@ def _next_lines(view: JobView, run: Run | None) -> list[str]:
         commands.append(f"batcher results {job.id} -o results.jsonl{why}")
     if job.state is not JobState.CANCELLED:
         commands += [f"batcher retry {job.id} --class {name}" for name in islice(view.failed, 3)]
+    commands += judging_commands(view.judging, job)
     if job.state is JobState.PAUSED:
         commands += raising_commands(job.reason or "")
         commands.append(f"batcher resume {job.id}")

@@ -319,8 +319,9 @@ class Rehearsal:
             control_s=_CONTROL_S,
         )
         traffic = Traffic(self._limiter, settings.concurrency, self._clock)
-        parts = (self.store, self._catalog, self.is_usable)
-        return Engine(self.store, self.ledger, lanes, traffic, options, Judging(*parts), HandOver(*parts))
+        judging = Judging(self.store, self.ledger, self._catalog, self.is_usable)
+        hand_over = HandOver(self.store, self._catalog, self.is_usable)
+        return Engine(self.store, self.ledger, lanes, traffic, options, judging, hand_over)
 
     def _provider(self, name: str) -> Provider:
         if name not in self._providers:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection
 
 from batcher.domain import JobState
-from batcher.store.job_items import cancel_pending
+from batcher.store.job_items import cancel_pending, retry_failed
 from batcher.store.jobs import set_state
 from batcher.store.judging import children_of
 
@@ -24,6 +26,27 @@ def resume_children(connection: Connection, job_id: int, now: float, *, unless: 
         if child.reason != unless
         and set_state(connection, child.id, JobState.RUNNING, now, only=[JobState.PAUSED])
     ]
+
+
+def retry_children(
+    connection: Connection, job_id: int, failures: Sequence[str | None], now: float, *, unless: str
+) -> int:
+    """Ask them again what failed with one of these classes, None for all; returns how many questions.
+
+    Args:
+        connection: a write transaction.
+        job_id: the job whose answers they judge.
+        failures: the classes.
+        now: Unix seconds.
+        unless: those that are paused for exactly this reason stay so.
+    """
+    total = 0
+    for child in children_of(connection, job_id):
+        count = sum(retry_failed(connection, child.id, failure, child.tier) for failure in failures)
+        if count and child.reason != unless:
+            set_state(connection, child.id, JobState.RUNNING, now, only=[JobState.DONE, JobState.PAUSED])
+        total += count
+    return total
 
 
 def cancel_children(connection: Connection, job_id: int, now: float) -> None:

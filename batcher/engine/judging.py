@@ -11,11 +11,15 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Final
 
 from sqlalchemy import Connection, select
 
+from batcher.alerts.book import Alert, Rule, raise_alert
+from batcher.alerts.jobs import ON_PURPOSE
+from batcher.budget.ledger import Ledger
 from batcher.catalog.models import Catalog, Model
 from batcher.catalog.privacy import Place
 from batcher.domain import JobState, Purpose
@@ -26,6 +30,7 @@ from batcher.planning.routing import only_allowed
 from batcher.planning.sampling import judge_models
 from batcher.quality.judge import judge_spec, judged_document
 from batcher.quality.judgements import Question, note_asked, open_questions, take_verdicts
+from batcher.quality.judging_state import JudgingState, read_judging
 from batcher.quality.sampling import Sampling
 from batcher.routing.state import Routing
 from batcher.store.database import Store
@@ -46,6 +51,9 @@ LOOK_EVERY_S: Final = 5.0
 LOOK_SHARE: Final = 20
 """Looking for something to judge may take a twentieth of a run's time."""
 
+_TELL_EVERY_S: Final = 3_600.0
+"""The book of alerts keeps one a day; a process need not offer it more often than this."""
+
 _LEAST_PRIORITY: Final = -100
 """While there are answers to be made, judging takes a hundredth of a tier's turns."""
 
@@ -55,6 +63,7 @@ class Judging:
 
     Args:
         store: the store.
+        ledger: tells the day of an alert.
         catalog: tiers and models.
         is_usable: whether a model can be called.
         place_of: where a model answers, for jobs whose documents may not go everywhere.
@@ -63,16 +72,18 @@ class Judging:
     def __init__(
         self,
         store: Store,
+        ledger: Ledger,
         catalog: Catalog,
         is_usable: Callable[[Model], bool],
         place_of: Callable[[Model], Place] = lambda _: Place.VENDOR,
     ) -> None:
         self._store = store
+        self._ledger = ledger
         self._catalog = catalog
         self._is_usable = is_usable
         self._place_of = place_of
         self._unjudged: set[int] = set()
-        self._complained: set[int] = set()
+        self._tell_again_at: dict[int, float] = {}
         self._turn = threading.Lock()
         self._next_look_at = 0.0
 
@@ -112,13 +123,48 @@ class Judging:
             return 0
         try:
             judges = judge_models(self._catalog, sampling.judge, self._usable_for(job))
+        except (CatalogError, ConfigurationError, UsageError):
+            made = 0
+        else:
+            with self._store.write() as connection:
+                made = self._ask(connection, job, sampling, judges)
+        if not made and time.monotonic() >= self._tell_again_at.get(job.id, 0.0):
+            self._tell_trouble(job)
+        return made
+
+    def state_of(self, connection: Connection, job: Job) -> JudgingState | None:
+        """How far the judging of a job's answers is, and why it waits if no judge can be asked from here."""
+        sampling = Sampling.of(job)
+        judge = None if sampling is None else sampling.judge
+        is_judged = TaskSpec.from_json(job.spec).judged
+        found = read_judging(connection, job.id, has_judge=judge is not None, judged=is_judged)
+        if found is None or judge is None or not found.unasked:
+            return found
+        try:
+            judge_models(self._catalog, judge, self._usable_for(job))
         except (CatalogError, ConfigurationError, UsageError) as error:
-            if job.id not in self._complained:
-                self._complained.add(job.id)
-                _log.warning("Samples of job %s wait for a judge: %s", job.id, error)
-            return 0
+            return replace(found, reason=str(error), cannot_ask=True)
+        return found
+
+    def _tell_trouble(self, job: Job) -> None:
+        """Put an alert into the book if judging cannot go on unless somebody sees to it: one a day."""
+        with self._store.read() as connection:
+            found = self.state_of(connection, job)
+        why = None if found is None else found.trouble
+        if found is None or why is None or (found.reason or "").startswith(ON_PURPOSE):
+            return
+        self._tell_again_at[job.id] = time.monotonic() + _TELL_EVERY_S
+        _log.warning("Samples of job %s are not judged: %s", job.id, why)
+        alert = Alert(
+            Rule.JOB_FAILED,
+            f"job:{job.id}/judge",
+            f"Job {job.id}: {found.total - found.judged:,} of its answers are not judged",
+            f"{job.task}. {why}.\nSee: batcher status {job.id}. When it is mended: "
+            f"{'batcher resume' if found.waiting else 'batcher retry'} {job.id}",
+        )
         with self._store.write() as connection:
-            return self._ask(connection, job, sampling, judges)
+            self._ledger.lock(connection, brief=True)
+            raise_alert(connection, alert, self._ledger.today(connection), self._store.now(connection))
 
     def _usable_for(self, job: Job) -> Callable[[Model], bool]:
         """Which models may read the job's documents."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     String,
     and_,
@@ -68,16 +69,12 @@ def open_questions(connection: Connection, job_id: int, *, judged: bool, limit: 
         judged: whether known answers are for a judge to compare.
         limit: how many at most.
     """
-    asked = exists().where(samples.c.item_id == items.c.id, samples.c.judged_by.startswith(JUDGE))
-    known = samples.alias("known")
-    of_known = and_(known.c.item_id == items.c.id, known.c.judged_by == GOLDEN)
-    wanted = true() if judged else known.c.item_id.is_(None)
     query = (
         select(
             items.c.id.label("item_id"),
             results.c.model,
             results.c.output,
-            known.c.expected,
+            _KNOWN.c.expected,
             documents.c.hash.label("document_hash"),
             documents.c.body,
             documents.c.image_count,
@@ -85,15 +82,36 @@ def open_questions(connection: Connection, job_id: int, *, judged: bool, limit: 
         .select_from(items)
         .join(results, results.c.id == items.c.result_id)
         .join(documents, documents.c.hash == submitted_hash())
-        .outerjoin(known, of_known)
-        .where(items.c.job_id == job_id, items.c.status == ItemStatus.DONE.value, ~asked, wanted)
+        .outerjoin(_KNOWN, _OF_KNOWN)
+        .where(*_is_open(job_id, judged=judged))
         .order_by(items.c.id)
         .limit(limit)
     )
+    return [Question(**row._mapping) for row in connection.execute(query)]
+
+
+def count_open(connection: Connection, job_id: int, *, judged: bool) -> int:
+    """How many answers :func:`open_questions` would give without a limit."""
+    query = select(func.count()).select_from(items).outerjoin(_KNOWN, _OF_KNOWN)
+    return int(connection.execute(query.where(*_is_open(job_id, judged=judged))).scalar_one())
+
+
+_KNOWN: Final = samples.alias("known")
+_OF_KNOWN: Final = and_(_KNOWN.c.item_id == items.c.id, _KNOWN.c.judged_by == GOLDEN)
+
+
+def _is_open(job_id: int, *, judged: bool) -> list[ColumnElement[bool]]:
+    """Conditions on items beside their known answers: done, to be judged, and not asked about."""
+    asked = exists().where(samples.c.item_id == items.c.id, samples.c.judged_by.startswith(JUDGE))
     drawn_here = select(sampled_items.c.item_id).where(sampled_items.c.job_id == job_id)
     known_here = select(samples.c.item_id).where(samples.c.job_id == job_id)
-    query = query.where(items.c.id.in_(union(drawn_here, known_here) if judged else drawn_here))
-    return [Question(**row._mapping) for row in connection.execute(query)]
+    return [
+        items.c.job_id == job_id,
+        items.c.status == ItemStatus.DONE.value,
+        ~asked,
+        items.c.id.in_(union(drawn_here, known_here) if judged else drawn_here),
+        true() if judged else _KNOWN.c.item_id.is_(None),
+    ]
 
 
 def note_asked(connection: Connection, job_id: int, item_ids: Iterable[int], model: str | None) -> None:

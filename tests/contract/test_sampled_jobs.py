@@ -10,10 +10,12 @@ import orjson
 import pytest
 from sqlalchemy import update
 
+from batcher.alerts.book import Rule, list_alerts
 from batcher.budget.ledger import job_account
 from batcher.dispatch.maintenance import maintain
 from batcher.domain import JobState, Purpose
 from batcher.engine.children import cancel_children, pause_children, resume_children
+from batcher.engine.judging import Judging
 from batcher.quality.sampling import Sampling, uniform
 from batcher.runtime import Runtime
 from batcher.store.jobs import Job
@@ -260,6 +262,27 @@ def test_judges_pause_and_are_cancelled_with_the_job(runtime: Runtime) -> None:
     assert child.state is JobState.CANCELLED
     assert item_statuses(runtime, child.id)["cancelled"] > 0
     assert not runtime.judging.keep_up([job.id], at_once=True)
+
+
+def test_a_judge_without_a_key_is_told_once_a_day_and_says_why(runtime: Runtime) -> None:
+    job = make_job(runtime, TEXTS, sampling=sampling(share=0.2))
+    run(runtime, job.id)
+    with runtime.store.write() as connection:
+        asked = sampling(share=0.2, judge=JUDGE).to_json()
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(sampling=asked))
+    drawn = len(rows(runtime, "sampled_items"))
+    for _ in range(2):  # two processes
+        judging = Judging(runtime.store, runtime.ledger, runtime.catalog, lambda model: model.name != JUDGE)
+        assert not judging.keep_up(None, at_once=True)
+    with runtime.store.read() as connection:
+        state = judging.state_of(connection, job_of(runtime, job.id))
+        [alert] = [stored.alert for stored in list_alerts(connection)]
+    assert state is not None
+    assert (state.judged, state.waiting, state.cannot_ask) == (0, drawn, True)
+    assert "OPENAI_API_KEY" in (state.reason or "")
+    assert (alert.rule, alert.scope) == (Rule.JOB_FAILED, f"job:{job.id}/judge")
+    assert "OPENAI_API_KEY" in alert.body
+    assert f"batcher resume {job.id}" in alert.body
 
 
 def test_where_workers_do_the_work_the_schedule_asks_the_judge(runtime: Runtime) -> None:
