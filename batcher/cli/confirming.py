@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 from batcher.cli.output import can_ask, note
 
 if TYPE_CHECKING:
+    from batcher.planning.judging import JudgingPrice
     from batcher.planning.pricing import Price
     from batcher.runtime import Runtime
     from batcher.store.jobs import Job
@@ -48,7 +50,8 @@ def confirmed(runtime: Runtime, job: Job, *, yes: bool) -> bool:
     """
     from batcher.money import format_usd
 
-    price = price_job(runtime, job)
+    priced = price_job(runtime, job)
+    price = priced.all
     if price.worst_nusd == 0:
         return True
     note(
@@ -56,7 +59,28 @@ def confirmed(runtime: Runtime, job: Job, *, yes: bool) -> bool:
         f"{format_usd(price.likely_nusd)}; with a repair and a climb of every answer at most "
         f"{format_usd(price.worst_nusd)}. The caps hold in any case."
     )
+    if priced.judging is not None:
+        note(f"Of that, {judging_note(priced.judging)}.")
     return agreed(runtime, [job], price.worst_nusd, yes=yes)
+
+
+def judging_note(judging: JudgingPrice) -> str:
+    """What judging is part of a price."""
+    from batcher.money import format_usd
+
+    answers = f"{judging.answers:,} answer{'' if judging.answers == 1 else 's'}"
+    likely, worst = judging.price.likely_nusd, judging.price.worst_nusd
+    return (
+        f"judging about {answers} by {judging.judge}: about {format_usd(likely)}, at most {format_usd(worst)}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PricedJob:
+    """What is left of a job and what that costs: all of it, and judging, which is a part."""
+
+    all: Price
+    judging: JudgingPrice | None
 
 
 def agreed(runtime: Runtime, jobs: Sequence[Job], worst_nusd: int, *, yes: bool) -> bool:
@@ -79,11 +103,12 @@ def agreed(runtime: Runtime, jobs: Sequence[Job], worst_nusd: int, *, yes: bool)
     return False
 
 
-def price_job(runtime: Runtime, job: Job) -> Price:
+def price_job(runtime: Runtime, job: Job) -> PricedJob:
     """The price of what is pending; where that is something, it is kept as the job's estimate."""
     from batcher.budget.ledger import job_account
     from batcher.engine.submission import Sources
     from batcher.planning.evidence import known_answers
+    from batcher.planning.judging import price_judging
     from batcher.planning.record import Estimate
     from batcher.planning.stages import price_steps
     from batcher.store.jobs import set_estimate
@@ -99,13 +124,17 @@ def price_job(runtime: Runtime, job: Job) -> Price:
     with runtime.store.read() as connection:
         steps = steps_of(connection, job.id)
         price = price_steps(connection, steps, runtime.catalog, runtime.is_usable, golden)
+        judging = price_judging(connection, steps, runtime.catalog, runtime.judging.usable_for(job))
         account = next(iter(runtime.ledger.balances(connection, [job_account(job.id)])), None)
         now = runtime.store.now(connection)
+    judging_nusd = 0
+    if judging is not None:
+        price, judging_nusd = price + judging.price, judging.price.likely_nusd
     if price.items:
-        found = Estimate.of(price, account.spent_nusd if account else 0, now)
+        found = Estimate.of(price, account.spent_nusd if account else 0, now, judging_nusd)
         with runtime.store.write() as connection:
             set_estimate(connection, job.id, found.to_json())
-    return price
+    return PricedJob(price, judging)
 
 
 def _put_off(runtime: Runtime, jobs: Sequence[Job]) -> None:

@@ -17,9 +17,9 @@ from batcher.errors import UsageError
 from batcher.settings import Settings
 
 if TYPE_CHECKING:
+    from batcher.cli.confirming import PricedJob
     from batcher.planning.known import KnownDocuments
     from batcher.planning.order import Order, SubmitRequest
-    from batcher.planning.pricing import Price
     from batcher.quality.evaluation import Measurement
     from batcher.runtime import Runtime
     from batcher.store.jobs import Job
@@ -215,7 +215,8 @@ def measure_models(
         open_jobs = [job for job in jobs if job.state is not JobState.DONE]
         prices = {job.id: price_job(runtime, job) for job in open_jobs}
         _note_prices(jobs, known, prices)
-        if not agreed(runtime, open_jobs, sum(price.worst_nusd for price in prices.values()), yes=wanted.yes):
+        worst_nusd = sum(price.all.worst_nusd for price in prices.values())
+        if not agreed(runtime, open_jobs, worst_nusd, yes=wanted.yes):
             return 1, 0, None
         _set_caps(runtime, cap_nusd, prices)
         if not open_jobs:
@@ -229,7 +230,7 @@ def measure_models(
     return run.exit_code, sum(run.spent_nusd.values()), jobs
 
 
-def _set_caps(runtime: Runtime, cap_nusd: int | None, prices: dict[int, Price]) -> None:
+def _set_caps(runtime: Runtime, cap_nusd: int | None, prices: dict[int, PricedJob]) -> None:
     """Share the cap out among the jobs, beyond what each has spent already; without one, lift theirs."""
     from batcher.budget.ledger import job_account
     from batcher.planning.candidates import share_cap
@@ -239,7 +240,7 @@ def _set_caps(runtime: Runtime, cap_nusd: int | None, prices: dict[int, Price]) 
             for job_id in prices:
                 runtime.ledger.set_job_cap(connection, job_id, None)
         return
-    shares = share_cap(cap_nusd, {job_id: price.worst_nusd for job_id, price in prices.items()})
+    shares = share_cap(cap_nusd, {job_id: price.all.worst_nusd for job_id, price in prices.items()})
     with runtime.store.write() as connection:
         for job_id, share_nusd in shares.items():
             found = runtime.ledger.balances(connection, [job_account(job_id)])
@@ -247,23 +248,23 @@ def _set_caps(runtime: Runtime, cap_nusd: int | None, prices: dict[int, Price]) 
             runtime.ledger.set_job_cap(connection, job_id, spent_nusd + share_nusd)
 
 
-def _note_prices(jobs: list[Job], known: KnownDocuments, prices: dict[int, Price]) -> None:
+def _note_prices(jobs: list[Job], known: KnownDocuments, prices: dict[int, PricedJob]) -> None:
     """What is left to ask each model, and what that costs."""
+    from batcher.cli.confirming import judging_note
     from batcher.money import format_usd
 
     for job in jobs:
-        price = prices.get(job.id)
-        left = price.items if price else 0
-        of = f"{left:,} of {len(known.documents):,} documents to ask" if left else "nothing left to ask"
-        cost = (
-            f", about {format_usd(price.likely_nusd)}, at most {format_usd(price.worst_nusd)}"
-            if price and price.worst_nusd
-            else ""
-        )
-        note(f"Job {job.id}, {job.pinned_model}: {of}{cost}.")
-    worst = sum(price.worst_nusd for price in prices.values())
+        priced = prices.get(job.id)
+        left = priced.all.items if priced else 0
+        told = f"{left:,} of {len(known.documents):,} documents to ask" if left else "nothing left to ask"
+        if priced and priced.all.worst_nusd:
+            price = priced.all
+            told += f", about {format_usd(price.likely_nusd)}, at most {format_usd(price.worst_nusd)}"
+            told += f"; of that, {judging_note(priced.judging)}" if priced.judging else ""
+        note(f"Job {job.id}, {job.pinned_model}: {told}.")
+    worst = sum(price.all.worst_nusd for price in prices.values())
     if worst:
-        likely = sum(price.likely_nusd for price in prices.values())
+        likely = sum(price.all.likely_nusd for price in prices.values())
         note(
             f"Price of all: about {format_usd(likely)}; with a repair of every answer at most "
             f"{format_usd(worst)}. The caps hold in any case."

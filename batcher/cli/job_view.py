@@ -177,6 +177,7 @@ def estimate_json(view: JobView) -> dict[str, Any] | None:
         "likely_usd": usd(found.likely_nusd),
         "low_usd": usd(found.low_nusd),
         "high_usd": usd(found.high_nusd),
+        "judging_usd": usd(found.judging_nusd),
         "items": found.items,
         "made_at": iso_time(found.made_at),
         "spent_before_usd": usd(found.spent_nusd),

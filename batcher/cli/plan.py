@@ -13,6 +13,7 @@ import click
 from batcher.cli.arguments import MANY
 from batcher.cli.output import echo_json, note
 from batcher.cli.routing_options import allowed_models, privacy_explained, routed, routing_options
+from batcher.cli.sampling_options import sampling_options
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 from batcher.settings import Settings
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from batcher.budget.ledger import Ledger
     from batcher.catalog.models import Model
     from batcher.planning.caps import Books
+    from batcher.planning.judging import JudgePricer
     from batcher.planning.order import Order, SubmitRequest
     from batcher.planning.plan import Plan, Planner
     from batcher.planning.staged_plan import StagedPlan
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from batcher.runtime import Runtime
     from batcher.store.database import Store
     from batcher.store.jobs import Job
+    from batcher.tasks.spec import TaskSpec
 
 
 @click.command("plan")
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Known answers: they tell how long answers are.",
 )
+@sampling_options
 @routing_options
 @click.option("--text-column", metavar="NAME", help="Column of a table that holds the text.")
 @click.option("--id-column", metavar="NAME", help="Column of a table that names its rows.")
@@ -74,6 +78,8 @@ def plan(
     max_cost: str | None,
     finish_by: str | None,
     golden: Path | None,
+    sample: float | None,
+    judge: str | None,
     route: RouteWish,
     text_column: str | None,
     id_column: str | None,
@@ -104,6 +110,8 @@ def plan(
         golden=golden,
         text_column=text_column,
         id_column=id_column,
+        sample=sample,
+        judge=judge,
         route=route,
     )
     found = _make_plan(Runtime(settings), request, finish_by)
@@ -145,14 +153,15 @@ def _checked(runtime: Runtime, request: SubmitRequest) -> Order:
     """The checked request; without a key for it, as if there were one for every model."""
     from batcher.planning.order import check_request
 
+    quality = runtime.settings.quality
     try:
-        return check_request(request, runtime.catalog, allowed_models(runtime, request.route))
+        return check_request(request, runtime.catalog, allowed_models(runtime, request.route), quality)
     except CatalogError:
         raise
     except ConfigurationError as error:
         if request.route.privacy is not None:
             raise
-        order = check_request(request, runtime.catalog, _any)
+        order = check_request(request, runtime.catalog, _any, quality)
         note(f"{error}. Planned as if there were a key for every model.")
         return order
 
@@ -208,12 +217,31 @@ def _plan(
             books=books,
             ledger=ledger,
             concurrency=settings.concurrency,
+            judge=_judge_pricer(runtime, step, connection),
         )
 
     taken_up = known.id if known else None
     if order.stages:
         return plan_steps(planner, order.steps, surveys, until, taken_up)
     return planner(order, surveys[0]).plan(until, taken_up)
+
+
+def _judge_pricer(runtime: Runtime, order: Order, connection: Connection | None) -> JudgePricer | None:
+    """What prices the judging of a step's answers; None if nobody judges them."""
+    from batcher.planning.history import History, read_history
+    from batcher.planning.judging import JudgePricer
+
+    if order.sampling is None or order.sampling.judge is None:
+        return None
+
+    def history_of(asked: TaskSpec) -> History:
+        if connection is None:
+            return History()
+        return read_history(connection, asked, runtime.catalog, judging=True)
+
+    return JudgePricer(
+        order.sampling, runtime.catalog, allowed_models(runtime, order.request.route), history_of
+    )
 
 
 def _books(

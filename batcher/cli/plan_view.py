@@ -10,6 +10,7 @@ from batcher.money import format_usd
 from batcher.planning.advice import cheaper_choice, dearer_choice, sentence
 from batcher.planning.caps import CapCheck
 from batcher.planning.evidence import Evidence, Source
+from batcher.planning.judging import JudgingPrice
 from batcher.planning.plan import Choice, Plan
 from batcher.routing.choice import percent
 
@@ -71,6 +72,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
             f"{format_usd(price.likely_nusd)}; with a repair and a climb of every answer at most "
             f"{format_usd(price.worst_nusd)}",
         ),
+        ("judging", judging_words(chosen.judging)),
         ("because", evidence_words(chosen.evidence)),
         *(("cap", cap_words(check)) for check in chosen.checks),
         ("time", _time(chosen)),
@@ -153,6 +155,17 @@ def evidence_words(evidence: Evidence) -> str:
         else "estimated from the texts"
     )
     return f"output {evidence.output.typical:,.0f} tokens an answer, {told}; input {source}"
+
+
+def judging_words(judging: JudgingPrice | None) -> str:
+    """What judging drawn answers costs, for people; "" if nobody judges them."""
+    if judging is None:
+        return ""
+    price, answers = judging.price, f"{judging.answers:,} answer{'' if judging.answers == 1 else 's'}"
+    return (
+        f"{judging.judge} judges about {answers}, for likely {format_usd(price.likely_nusd)}, at most "
+        f"{format_usd(price.worst_nusd)}: part of the cost"
+    )
 
 
 def cap_words(check: CapCheck) -> str:
@@ -307,6 +320,7 @@ def _choice_json(choice: Choice, finish_by: float | None) -> dict[str, Any]:
         "high_usd": usd(price.high_nusd),
         "worst_usd": usd(price.worst_nusd),
         "router_usd": usd(choice.router_nusd),
+        "judging": judging_price_json(choice.judging),
         "prices_as_of": choice.model.as_of,
         "evidence": _evidence_json(choice.evidence),
         "caps": [cap_json(check) for check in choice.checks],
@@ -318,6 +332,21 @@ def _choice_json(choice: Choice, finish_by: float | None) -> dict[str, Any]:
         "in_time": None if finish_by is None else choice.is_in_time(finish_by),
         "accuracy": None if choice.accuracy is None else choice.accuracy.interval.share,
         "scored": 0 if choice.accuracy is None else choice.accuracy.scored,
+    }
+
+
+def judging_price_json(judging: JudgingPrice | None) -> dict[str, Any] | None:
+    """What judging costs, as JSON values; None if nobody judges."""
+    if judging is None:
+        return None
+    return {
+        "model": judging.judge,
+        "tier": judging.tier,
+        "answers": judging.answers,
+        "low_usd": usd(judging.price.low_nusd),
+        "likely_usd": usd(judging.price.likely_nusd),
+        "high_usd": usd(judging.price.high_nusd),
+        "worst_usd": usd(judging.price.worst_nusd),
     }
 
 

@@ -124,6 +124,8 @@ def _estimate(view: JobView) -> str:
     if found is None or not (found.likely_nusd or view.spent_nusd):
         return ""
     told, actual = format_usd(found.likely_nusd), format_usd(view.spent_nusd)
+    if found.judging_nusd:
+        told += f" ({format_usd(found.judging_nusd)} of it for judging)"
     if not view.is_complete:
         return f"{told} for all of it, {actual} so far"
     difference = found.error(view.spent_nusd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from batcher.cli.output import echo_table, iso_time, local_time, say, usd
-from batcher.cli.plan_view import cap_json, cap_words, evidence_words, plan_json
+from batcher.cli.plan_view import cap_json, cap_words, evidence_words, judging_words, plan_json
 from batcher.money import format_usd
 from batcher.planning.plan import Plan
 from batcher.planning.pricing import Price
@@ -57,6 +57,7 @@ def _facts(plan: StagedPlan) -> list[tuple[str, str]]:
         ("twice", f"{survey.duplicates:,} with the content of another" if survey.duplicates else ""),
         ("rejected", f"{survey.rejected.total():,}: {rejected}" if rejected else ""),
         ("cost", cost if price.calls else "$0.00: nothing is left to ask"),
+        ("judging", judging_words(plan.steps[-1].chosen.judging)),
         *(("cap", cap_words(check)) for check in plan.checks if price.calls),
         ("done at", local_time(plan.ends_at) if price.calls and plan.ends_at is not None else ""),
     ]

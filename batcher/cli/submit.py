@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batcher.cli.arguments import MANY, Finite
+from batcher.cli.arguments import MANY
 from batcher.cli.log_lines import LogFormat, begin_log, is_watched
 from batcher.cli.output import can_ask, echo_json, note, say
 from batcher.cli.routing_options import (
@@ -20,6 +20,7 @@ from batcher.cli.routing_options import (
     routed,
     routing_options,
 )
+from batcher.cli.sampling_options import sampling_options
 from batcher.errors import PausedError, UsageError
 from batcher.settings import Settings
 
@@ -66,19 +67,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Known answers: accuracy is measured on them.",
 )
-@click.option(
-    "--sample",
-    type=Finite(0, 1),
-    metavar="SHARE",
-    help="The share of the answers that is drawn for checking, 0 to 1; 0: none. Default: what the task or"
-    " [quality] says, else 0.02.",
-)
-@click.option(
-    "--judge",
-    metavar="NAME",
-    help="The tier or model that judges what was drawn, or none. Its calls cost, under the same caps."
-    " Default: what the task or [quality] says, else none.",
-)
+@sampling_options
 @routing_options
 @click.option("--text-column", metavar="NAME", help="Column of a table that holds the text.")
 @click.option("--id-column", metavar="NAME", help="Column of a table that names its rows.")

@@ -122,7 +122,7 @@ class Judging:
         if sampling is None or sampling.judge is None:
             return 0
         try:
-            judges = judge_models(self._catalog, sampling.judge, self._usable_for(job))
+            judges = judge_models(self._catalog, sampling.judge, self.usable_for(job))
         except (CatalogError, ConfigurationError, UsageError):
             made = 0
         else:
@@ -141,7 +141,7 @@ class Judging:
         if found is None or judge is None or not found.unasked:
             return found
         try:
-            judge_models(self._catalog, judge, self._usable_for(job))
+            judge_models(self._catalog, judge, self.usable_for(job))
         except (CatalogError, ConfigurationError, UsageError) as error:
             return replace(found, reason=str(error), cannot_ask=True)
         return found
@@ -166,7 +166,7 @@ class Judging:
             self._ledger.lock(connection, brief=True)
             raise_alert(connection, alert, self._ledger.today(connection), self._store.now(connection))
 
-    def _usable_for(self, job: Job) -> Callable[[Model], bool]:
+    def usable_for(self, job: Job) -> Callable[[Model], bool]:
         """Which models may read the job's documents."""
         routing = Routing.of(job)
         privacy = None if routing is None else routing.privacy

@@ -43,6 +43,45 @@ class Books:
             if balance.account.scope in scopes or balance.account.scope.startswith(_OF_JOB)
         ]
 
+    def check(self, task: str, charges: Sequence[Charge]) -> list[CapCheck]:
+        """Hold what a task costs here and there against the caps that each part of it stands under."""
+        covered = [self.covering(charge.tier, charge.providers, task) for charge in charges]
+        checks = []
+        for balance in self.balances:
+            parts = [charge for charge, caps in zip(charges, covered, strict=True) if balance in caps]
+            if parts:
+                checks += check_caps([balance], *_sum(parts))
+        return checks
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What calls on a tier cost, at these providers.
+
+    Attributes:
+        least_nusd: what is reserved for the smallest document; None if it does not matter here.
+    """
+
+    tier: str
+    providers: frozenset[str]
+    likely_nusd: int
+    worst_nusd: int
+    least_nusd: int | None = None
+
+
+def _sum(parts: Sequence[Charge | CapCheck]) -> tuple[int, int, int | None]:
+    """Likely and worst cost of all, and what the smallest document of any needs."""
+    least = [
+        needed
+        for part in parts
+        if (needed := part.smallest_nusd if isinstance(part, CapCheck) else part.least_nusd) is not None
+    ]
+    return (
+        sum(part.likely_nusd for part in parts),
+        sum(part.worst_nusd for part in parts),
+        min(least, default=None),
+    )
+
 
 def read_books(
     store: Store,
@@ -110,6 +149,9 @@ class CapCheck:
         days: calendar days on which the likely cost would be spent, today the first; None if never, because
             the cap admits no call or is the job's own.
         least_nusd: what is reserved for the smallest document, if not even that ever fits; else None.
+        likely_nusd: the likely cost that was held against it.
+        worst_nusd: the worst.
+        smallest_nusd: what is reserved for the smallest document; None if there is none.
     """
 
     balance: Balance
@@ -117,6 +159,9 @@ class CapCheck:
     fits_worst: bool
     days: int | None
     least_nusd: int | None = None
+    likely_nusd: int = 0
+    worst_nusd: int = 0
+    smallest_nusd: int | None = None
 
     @property
     def name(self) -> str:
@@ -141,13 +186,25 @@ def check_caps(
         room = balance.room_nusd
         if room is None:
             continue
-        if least_nusd is not None and least_nusd > _most_nusd(balance, room):
-            checks.append(CapCheck(balance, False, False, None, least_nusd))
-            continue
+        never = least_nusd is not None and least_nusd > _most_nusd(balance, room)
         checks.append(
-            CapCheck(balance, likely_nusd <= room, worst_nusd <= room, _days(balance, room, likely_nusd))
+            CapCheck(
+                balance,
+                fits_likely=likely_nusd <= room and not never,
+                fits_worst=worst_nusd <= room and not never,
+                days=None if never else _days(balance, room, likely_nusd),
+                least_nusd=least_nusd if never else None,
+                likely_nusd=likely_nusd,
+                worst_nusd=worst_nusd,
+                smallest_nusd=least_nusd,
+            )
         )
     return checks
+
+
+def check_together(checks: Sequence[CapCheck]) -> list[CapCheck]:
+    """Hold what several parts cost together against the one cap that all of them stand under."""
+    return check_caps([checks[0].balance], *_sum(checks))
 
 
 def _most_nusd(balance: Balance, room_nusd: int) -> int:

@@ -134,13 +134,21 @@ class History:
     accuracies: dict[str, MeasuredAccuracy] = field(default_factory=dict)
 
 
-def read_history(connection: Connection, spec: TaskSpec, catalog: Catalog) -> History:
+def read_history(
+    connection: Connection, spec: TaskSpec, catalog: Catalog, *, judging: bool = False
+) -> History:
     """What past runs measured that bears on a task.
 
     It looks at the newest 50 jobs of the task's name, at the newest 400 chunks of those with the same
     fingerprint, and at the newest 600 calls of any: however large the store, this takes well under a second.
+
+    Args:
+        connection: any transaction.
+        spec: the task.
+        catalog: the models in force.
+        judging: whether it is a judge's task.
     """
-    job_ids = _jobs_of(connection, spec)
+    job_ids = _jobs_of(connection, spec, judging=judging)
     specs = _Specs(connection, catalog)
     calls = list(_calls(connection, None, 0, specs))
     same_task, accuracies = {}, {}
@@ -152,11 +160,12 @@ def read_history(connection: Connection, spec: TaskSpec, catalog: Catalog) -> Hi
     return History(same_task, _ratios(calls), _image_tokens(calls), _latencies(calls), accuracies)
 
 
-def _jobs_of(connection: Connection, spec: TaskSpec) -> list[int]:
+def _jobs_of(connection: Connection, spec: TaskSpec, *, judging: bool) -> list[int]:
     """The newest jobs with the task's fingerprint."""
+    is_judge = jobs.c.purpose == Purpose.JUDGE.value
     query = (
         select(jobs.c.id, jobs.c.spec)
-        .where(jobs.c.task == spec.task, jobs.c.purpose != Purpose.JUDGE.value)
+        .where(jobs.c.task == spec.task, is_judge if judging else ~is_judge)
         .order_by(jobs.c.id.desc())
         .limit(_MOST_JOBS)
     )

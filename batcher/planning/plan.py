@@ -9,11 +9,12 @@ from functools import cache
 from batcher.budget.ledger import Ledger
 from batcher.catalog.models import Catalog, Model
 from batcher.errors import ConfigurationError
-from batcher.planning.caps import Books, CapCheck, check_caps
+from batcher.planning.caps import Books, CapCheck, Charge
 from batcher.planning.choice import Usable, pick_model
 from batcher.planning.estimate import Costs
 from batcher.planning.evidence import Evidence, Knowledge
 from batcher.planning.history import MeasuredAccuracy
+from batcher.planning.judging import JudgePricer, JudgingPrice
 from batcher.planning.order import Order, find_image_tier
 from batcher.planning.pricing import Price, Rung, price_of, router_price, rungs_of
 from batcher.planning.requests import fit_of
@@ -45,6 +46,7 @@ class Choice:
         ends_at: when it would be done, Unix seconds, the caps of each day kept; None if not known or never.
         accuracy: how often its answers to this task were right; None if none was scored.
         router_nusd: what asking the task's router likely costs; part of the price.
+        judging: what judging drawn answers costs, part of the price too; None if nobody judges them.
     """
 
     tier: str
@@ -62,6 +64,7 @@ class Choice:
     ends_at: float | None
     accuracy: MeasuredAccuracy | None
     router_nusd: int = 0
+    judging: JudgingPrice | None = None
 
     def is_in_time(self, finish_by: float) -> bool:
         """Whether it would be done by then, Unix seconds."""
@@ -120,6 +123,8 @@ class Planner:
         books: the caps.
         ledger: tells when days begin.
         concurrency: calls in flight at most, of one process.
+        judge: prices the judging of drawn answers; None if nobody judges them.
+        submitted: the sizes of the documents that a judge sees, where they are not those of the survey.
     """
 
     order: Order
@@ -130,6 +135,8 @@ class Planner:
     books: Books
     ledger: Ledger
     concurrency: int
+    judge: JudgePricer | None = None
+    submitted: Sequence[Size] | None = None
 
     def __post_init__(self) -> None:
         self._rung = cache(self._make_rung)
@@ -180,16 +187,17 @@ class Planner:
         paths = [texts, pictures, *self._by_rule(ladder)]
         router = self._router_price(tier, ladder)
         price = sum(map(price_of, paths), start=router)
+        judging = self._judging(texts or pictures)
         unseen = 0 if seen_by else self.survey.pictures.documents
         work = [path[0] for path in paths if path]
         time = self._time_of(work)
-        providers = {rung.fit.model.provider for rung in work}
-        checks = check_caps(
-            self.books.covering(tier, providers, order.spec.task),
-            price.likely_nusd,
-            price.worst_nusd,
-            price.least_nusd,
-        )
+        providers = frozenset(rung.fit.model.provider for rung in work)
+        charges = [Charge(tier, providers, price.likely_nusd, price.worst_nusd, price.least_nusd)]
+        if judging is not None:
+            bounds = (judging.price.likely_nusd, judging.price.worst_nusd)
+            charges.append(Charge(judging.tier, frozenset([judging.provider]), *bounds))
+            price += judging.price
+        checks = self.books.check(order.spec.task, charges)
         return Choice(
             tier=tier,
             model=model,
@@ -206,7 +214,16 @@ class Planner:
             ends_at=self._ends_at(time, checks, price.likely_nusd),
             accuracy=self.knowledge.history.accuracies.get(model.name),
             router_nusd=router.likely_nusd,
+            judging=judging,
         )
+
+    def _judging(self, rungs: Sequence[Rung]) -> JudgingPrice | None:
+        """What judging drawn answers costs, if these rungs give them."""
+        if self.judge is None:
+            return None
+        golden = self.order.golden
+        sizes = self.survey.sizes() if self.submitted is None else self.submitted
+        return self.judge.price(self.order.spec, rungs, sizes, 0 if golden is None else len(golden))
 
     def _ladder(self, tier: str) -> tuple[str, ...]:
         """The rungs that items which start on a tier may climb, that one first; none with a pinned model."""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select
 
 from batcher.catalog.models import Catalog
 from batcher.catalog.tokens import estimate_tokens
-from batcher.domain import ItemStatus
+from batcher.domain import ItemStatus, Purpose
 from batcher.errors import ConfigurationError
 from batcher.planning.choice import Usable, pick_model
 from batcher.planning.entry import may_choose_entry
@@ -133,7 +133,9 @@ def price_pending(
         fits = fits_of(job, tier, spec, catalog, is_usable)
         if not fits:
             continue
-        knowledge = knowledge or Knowledge(spec, read_history(connection, spec, catalog), golden)
+        if knowledge is None:
+            judging = job.purpose is Purpose.JUDGE
+            knowledge = Knowledge(spec, read_history(connection, spec, catalog, judging=judging), golden)
         sizes = pending_sizes(connection, job.id, tier)
         total += price_of(rungs_of(fits, sizes, knowledge))
         if spec.router is not None and tier == job.tier and may_choose_entry(job):

@@ -21,6 +21,7 @@ class Estimate:
         items: documents that the rest was thought to be.
         made_at: Unix seconds.
         spent_nusd: what was spent before, part of all three.
+        judging_nusd: what judging was likely to cost, part of the likely figure.
     """
 
     likely_nusd: int
@@ -29,10 +30,11 @@ class Estimate:
     items: int
     made_at: float
     spent_nusd: int = 0
+    judging_nusd: int = 0
 
     @classmethod
-    def of(cls, price: Price, spent_nusd: int, made_at: float) -> Estimate:
-        """The estimate of a job of which so much was spent and the rest is priced like this."""
+    def of(cls, price: Price, spent_nusd: int, made_at: float, judging_nusd: int = 0) -> Estimate:
+        """The estimate of a job of which so much was spent and the rest, judging too, is priced like this."""
         return cls(
             likely_nusd=spent_nusd + price.likely_nusd,
             low_nusd=spent_nusd + price.low_nusd,
@@ -40,6 +42,7 @@ class Estimate:
             items=price.items,
             made_at=made_at,
             spent_nusd=spent_nusd,
+            judging_nusd=judging_nusd,
         )
 
     @classmethod

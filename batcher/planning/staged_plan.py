@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from batcher.documents.records import Parsed, Rejected
 from batcher.domain import Document
-from batcher.planning.caps import CapCheck, check_caps
+from batcher.planning.caps import CapCheck, check_together
 from batcher.planning.order import Order
 from batcher.planning.plan import Choice, Plan, Planner
 from batcher.planning.pricing import Price
@@ -148,8 +148,11 @@ def plan_steps(
     for order, survey in zip(orders, surveys, strict=True):
         if plans:
             before = plans[-1].order.spec
+            submitted = [*coming, *survey.sizes()]
             usual, longest = (
-                make(order, _with(survey, handed_sizes(before, coming, tokens))).plan(finish_by, taken_up)
+                replace(
+                    make(order, _with(survey, handed_sizes(before, coming, tokens))), submitted=submitted
+                ).plan(finish_by, taken_up)
                 for tokens in (plans[-1].chosen.evidence.output.typical, float(before.max_output_tokens))
             )
             plans.append(_blended(usual, longest))
@@ -173,14 +176,11 @@ def _blended(usual: Plan, longest: Plan) -> Plan:
     choices = tuple(
         replace(
             choice,
-            price=(price := blended(choice.price, most.price)),
+            price=blended(choice.price, most.price),
             checks=tuple(
-                check_caps(
-                    [check.balance for check in choice.checks],
-                    price.likely_nusd,
-                    price.worst_nusd,
-                    price.least_nusd,
-                )
+                found
+                for check, bound in zip(choice.checks, most.checks, strict=True)
+                for found in check_together([replace(check, worst_nusd=bound.worst_nusd)])
             ),
         )
         for choice, most in zip(usual.choices, longest.choices, strict=True)
@@ -190,17 +190,8 @@ def _blended(usual: Plan, longest: Plan) -> Plan:
 
 def _checks(plans: Sequence[Plan]) -> list[CapCheck]:
     """Every cap that a step stands under, against what all steps cost that do."""
-    found: dict[str, list[tuple[CapCheck, Price]]] = {}
+    found: dict[str, list[CapCheck]] = {}
     for plan in plans:
         for check in plan.chosen.checks:
-            found.setdefault(check.balance.account.scope, []).append((check, plan.chosen.price))
-    return [
-        checked
-        for pairs in found.values()
-        for checked in check_caps(
-            [pairs[0][0].balance],
-            sum(price.likely_nusd for _, price in pairs),
-            sum(price.worst_nusd for _, price in pairs),
-            sum((price for _, price in pairs), start=Price()).least_nusd,
-        )
-    ]
+            found.setdefault(check.balance.account.scope, []).append(check)
+    return [checked for checks in found.values() for checked in check_together(checks)]

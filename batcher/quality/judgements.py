@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
     String,
     and_,
     bindparam,
@@ -94,6 +95,20 @@ def count_open(connection: Connection, job_id: int, *, judged: bool) -> int:
     """How many answers :func:`open_questions` would give without a limit."""
     query = select(func.count()).select_from(items).outerjoin(_KNOWN, _OF_KNOWN)
     return int(connection.execute(query.where(*_is_open(job_id, judged=judged))).scalar_one())
+
+
+def open_sizes(connection: Connection, job_id: int, *, judged: bool) -> list[Row[Any]]:
+    """The same by the sizes of their documents: ``text_bytes``, ``image_count`` and ``items``."""
+    size = (documents.c.text_bytes, documents.c.image_count)
+    query = (
+        select(*size, func.count().label("items"))
+        .select_from(items)
+        .join(documents, documents.c.hash == submitted_hash())
+        .outerjoin(_KNOWN, _OF_KNOWN)
+        .where(*_is_open(job_id, judged=judged))
+        .group_by(*size)
+    )
+    return list(connection.execute(query))
 
 
 _KNOWN: Final = samples.alias("known")

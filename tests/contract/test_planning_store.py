@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from batcher.budget.ledger import Account
 from batcher.documents.corpus import Parsed, Rejected, document_of_text
@@ -15,13 +16,16 @@ from batcher.domain import Image
 from batcher.planning.caps import read_books
 from batcher.planning.evidence import Knowledge, Source
 from batcher.planning.history import History, read_history
+from batcher.planning.judging import JudgingPrice, price_judging
 from batcher.planning.pricing import price_pending
 from batcher.planning.record import Estimate
 from batcher.planning.requests import fit_of
 from batcher.planning.survey import Stored, Survey, take_survey
+from batcher.quality.sampling import Sampling
 from batcher.runtime import Runtime
 from batcher.store.jobs import Job, get_job, set_estimate
-from tests.support.runs import MODEL, TASK, make_job, make_runtime, rows, run, spent
+from batcher.store.tables import jobs
+from tests.support.runs import JUDGE, MODEL, TASK, job_of, make_job, make_runtime, rows, run, spent
 from tests.support.vendor_server import VendorServer
 
 OTHER = "gpt-4.1-mini"
@@ -124,6 +128,47 @@ def test_the_likely_price_of_the_rest_is_what_it_costs(runtime: Runtime) -> None
     assert price.items == 20
     assert price.likely_nusd == pytest.approx(spent(runtime) - before, rel=0.1)
     assert price.low_nusd < price.likely_nusd < price.high_nusd < price.worst_nusd
+
+
+def test_the_price_of_judging_is_what_judging_costs(runtime: Runtime) -> None:
+    """Known from a first run, of answers to come, of answers drawn, and of those that were asked about."""
+    sampling = Sampling(share=1.0, at_least=0, seed=1, judge=JUDGE)
+    run(runtime, make_job(runtime, TEXTS, sampling=sampling).id)
+    before = judging_nusd(runtime)
+    job = make_job(runtime, MORE, sampling=sampling)
+    price = judging_price(runtime, job)
+    assert price is not None
+    assert (price.judge, price.tier, price.answers, price.price.items) == (JUDGE, "premium", 20, 0)
+    run(runtime, job.id)
+    cost = judging_nusd(runtime) - before
+    assert price.price.likely_nusd == pytest.approx(cost, rel=0.1)
+    assert price.price.likely_nusd < price.price.high_nusd < price.price.worst_nusd
+    assert judging_price(runtime, job_of(runtime, job.id)) is None, "nothing is left"
+
+
+def test_what_is_drawn_or_asked_about_and_not_judged_is_priced_too(runtime: Runtime) -> None:
+    drawn = Sampling(share=1.0, at_least=0, seed=1)
+    job = make_job(runtime, TEXTS, sampling=drawn)
+    run(runtime, job.id)
+    with runtime.store.write() as connection:
+        judged = dataclasses.replace(drawn, judge=JUDGE).to_json()
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(sampling=judged))
+    waits = judging_price(runtime, job_of(runtime, job.id))
+    assert runtime.judging.keep_up(None, at_once=True)
+    asked = judging_price(runtime, job_of(runtime, job.id))
+    assert waits is not None
+    assert asked is not None
+    assert (waits.answers, asked.answers) == (10, 10)
+    assert waits.price.likely_nusd == pytest.approx(asked.price.likely_nusd, rel=0.1)
+
+
+def judging_price(runtime: Runtime, job: Job) -> JudgingPrice | None:
+    with runtime.store.read() as connection:
+        return price_judging(connection, [job], runtime.catalog, runtime.is_usable)
+
+
+def judging_nusd(runtime: Runtime) -> int:
+    return sum(row.cost_nusd for row in rows(runtime, "attempts") if row.purpose == "judge")
 
 
 def test_items_of_one_content_are_priced_once(runtime: Runtime) -> None:

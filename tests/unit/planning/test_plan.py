@@ -18,9 +18,11 @@ from batcher.planning.caps import Books, first_books
 from batcher.planning.choice import Usable
 from batcher.planning.evidence import Knowledge, Source, known_answers
 from batcher.planning.history import History, Measured, MeasuredAccuracy
+from batcher.planning.judging import JudgePricer
 from batcher.planning.order import Order, SubmitRequest
 from batcher.planning.plan import Choice, Plan, Planner
 from batcher.planning.survey import Survey, take_survey
+from batcher.quality.sampling import Sampling
 from batcher.statistics.intervals import wilson
 from batcher.store.database import Store
 from batcher.tasks import Task, TaskError
@@ -68,6 +70,7 @@ def make_plan(
     is_usable: Usable = lambda _: True,
     books: Books | None = None,
     finish_by: float | None = None,
+    judge: JudgePricer | None = None,
 ) -> Plan:
     catalog = catalog or make_catalog()
     order = order or make_order(make_task(), catalog)
@@ -80,8 +83,32 @@ def make_plan(
         books=books or first_books(NOW, "UTC", None),
         ledger=ledger,
         concurrency=16,
+        judge=judge,
     )
     return planner.plan(finish_by, None)
+
+
+def test_judging_is_a_part_of_the_price_and_stands_under_the_judge_s_own_cap(ledger: Ledger) -> None:
+    catalog = make_catalog()
+    sampling = Sampling(0.5, 0, 1, "gpt-4o")
+    judge = JudgePricer(sampling, catalog, lambda _: True, lambda _: History())
+    day = Balance(Account("day", "2026-11-20"), 10**10, 0, 0)
+    premium = Balance(Account("tier:premium", "2026-11-20"), 10**6, 0, 0)
+    books = Books(NOW, "2026-11-20", (day, premium))
+    plain, judged = (
+        make_plan(ledger, catalog=catalog, books=books, judge=one).chosen for one in (None, judge)
+    )
+    assert plain.judging is None
+    assert judged.judging is not None
+    assert judged.judging.answers == 25
+    more_nusd = judged.price.likely_nusd - plain.price.likely_nusd
+    assert more_nusd == judged.judging.price.likely_nusd > 10**6
+    assert judged.price.items == plain.price.items
+    assert [check.balance.account.scope for check in plain.checks] == ["day"]
+    assert [(check.fits_likely, check.likely_nusd) for check in judged.checks] == [
+        (True, judged.price.likely_nusd),
+        (False, more_nusd),
+    ]
 
 
 def choice_of(plan: Plan, model: str) -> Choice:

@@ -1,0 +1,273 @@
+"""What judging costs that is to come: so many answers are drawn, and a judge reads each and its document."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from sqlalchemy import Connection, func, select
+
+from batcher.catalog.models import Catalog, Model
+from batcher.domain import ItemStatus
+from batcher.errors import BatcherError
+from batcher.planning.choice import Usable
+from batcher.planning.evidence import Knowledge
+from batcher.planning.fit import BYTES_PER_TOKEN
+from batcher.planning.history import History, read_history
+from batcher.planning.naming import start_tier
+from batcher.planning.pricing import (
+    Price,
+    Rung,
+    fits_of,
+    pending_sizes,
+    price_of,
+    price_pending,
+    rungs_of,
+)
+from batcher.planning.requests import fit_of
+from batcher.planning.sampling import judge_models
+from batcher.planning.sizes import Size
+from batcher.planning.stages import blended, handed_sizes
+from batcher.quality.golden import GOLDEN
+from batcher.quality.judge import judge_spec
+from batcher.quality.judgements import open_sizes
+from batcher.quality.sampling import Sampling
+from batcher.store.jobs import Job
+from batcher.store.judging import children_of
+from batcher.store.leases import pending_tiers
+from batcher.store.tables import items, sampled_items, samples
+from batcher.tasks.spec import TaskSpec
+
+_FAR: Final = 4.0
+"""Standard deviations above the mean: chance draws more answers than that in fewer than one job of 30,000."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgingPrice:
+    """What judging costs, a part of what a job does.
+
+    Attributes:
+        judge: the model that judges.
+        tier: whose cap its calls stand under.
+        provider: likewise.
+        answers: how many are likely judged.
+        price: what that costs; its bounds are of the most answers that chance may draw.
+    """
+
+    judge: str
+    tier: str
+    provider: str
+    answers: int
+    price: Price
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """How many answers are judged: likely, and at the most."""
+
+    likely: float
+    most: float
+
+
+def expected_draws(
+    sampling: Sampling, answered: Sequence[float], known: int, *, judges_known: bool, firsts: int = 0
+) -> Draws:
+    """How many of the answers to come are given to a judge.
+
+    Args:
+        sampling: how they are drawn.
+        answered: how many answers come from each rung.
+        known: how many of the documents have a known answer.
+        judges_known: whether a judge compares those, or a scorer does.
+        firsts: first answers that were drawn already.
+    """
+    total = sum(answered)
+    others = max(0.0, total - known)
+    likely = most = 0.0
+    if sampling.draws() and total:
+        of_others = [others * count / total for count in answered]
+        first = [min(count, float(sampling.at_least)) for count in of_others]
+        first[0] = max(0.0, min(of_others[0], sampling.at_least - firsts))
+        rest = max(0.0, others - sum(first))
+        likely = sum(first) + sampling.share * rest
+        spread = math.sqrt(others * sampling.share * (1 - sampling.share))
+        certain = sampling.at_least * len(answered)
+        most = min(others, certain + sampling.share * others + _FAR * spread)
+    compared = min(float(known), total) if judges_known else 0.0
+    return Draws(likely + compared, max(likely, most) + compared)
+
+
+@dataclass(eq=False)
+class JudgePricer:
+    """Prices the judging of a task's answers.
+
+    Attributes:
+        sampling: how answers are drawn, and who judges them.
+        catalog: tiers and models.
+        is_usable: which models may judge.
+        history_of: what was measured of a judge's task.
+    """
+
+    sampling: Sampling
+    catalog: Catalog
+    is_usable: Usable
+    history_of: Callable[[TaskSpec], History]
+    _known: dict[bytes, History] = field(default_factory=dict)
+
+    def price(
+        self, spec: TaskSpec, rungs: Sequence[Rung], sizes: Sequence[Size], known: int, firsts: int = 0
+    ) -> JudgingPrice | None:
+        """What judging costs if these rungs answer documents of these sizes; None if nobody judges.
+
+        Args:
+            spec: the task.
+            rungs: who answers, first choice first, with what each is known to do.
+            sizes: the documents as they were submitted.
+            known: how many of them have a known answer.
+            firsts: first answers that were drawn already.
+        """
+        count = sum(size.items for size in sizes)
+        if not rungs or not count:
+            return None
+        draws = expected_draws(
+            self.sampling, _answered(rungs, count), known, judges_known=spec.judged, firsts=firsts
+        )
+        whole = self.whole(spec, rungs[0], sizes)
+        if whole is None or not draws.most:
+            return None
+        price = _share_of(whole.price, draws.likely / count, draws.most / count)
+        return replace(whole, answers=round(draws.likely), price=price)
+
+    def whole(self, spec: TaskSpec, answering: Rung, sizes: Sequence[Size]) -> JudgingPrice | None:
+        """What it costs to judge every one of these answers; None if no model may."""
+        judge = self._judge(answering.fit.model.name)
+        if judge is None:
+            return None
+        tier = self._tier(judge)
+        asked = judge_spec(spec, tier)
+        if asked.fingerprint not in self._known:
+            self._known[asked.fingerprint] = self.history_of(asked)
+        fit = fit_of(asked, judge, self.catalog)
+        knowledge = Knowledge(asked, self._known[asked.fingerprint])
+        # Beside the document stands the answer, and where it is known the right one.
+        beside = replace(spec, hands_over="answer_and_document")
+        answers = 2 if spec.judged else 1
+        usual, longest = (
+            price_of(rungs_of([fit], handed_sizes(beside, sizes, answers * tokens), knowledge))
+            for tokens in (answering.evidence.output.typical, float(answering.fit.output_tokens))
+        )
+        count = sum(size.items for size in sizes)
+        return JudgingPrice(judge.name, tier, judge.provider, count, blended(usual, longest))
+
+    def _judge(self, answering: str) -> Model | None:
+        """The first model that may judge another one's answers."""
+        if self.sampling.judge is None:
+            return None
+        try:
+            models = judge_models(self.catalog, self.sampling.judge, self.is_usable)
+        except BatcherError:
+            return None  # the job's report says that its answers wait for one
+        may = (model for model in models if self.sampling.judge_own or model.name != answering)
+        return next(may, None)
+
+    def _tier(self, judge: Model) -> str:
+        if self.sampling.judge in self.catalog.tiers:
+            return self.sampling.judge or ""
+        return start_tier(self.catalog, "", None, judge.name)
+
+
+def _answered(rungs: Sequence[Rung], count: int) -> list[float]:
+    """How many of so many answers come from each rung."""
+    found, left = [], float(count)
+    for place, rung in enumerate(rungs, start=1):
+        stays = 1.0 if place == len(rungs) else 1 - rung.evidence.climb_share
+        found.append(left * stays)
+        left -= found[-1]
+    return found
+
+
+def _share_of(price: Price, likely: float, most: float) -> Price:
+    """The price of some of the documents: a likely share of them, and the most."""
+    return Price(
+        low_nusd=round(price.low_nusd * likely),
+        likely_nusd=round(price.likely_nusd * likely),
+        first_nusd=math.ceil(price.first_nusd * most),
+        worst_nusd=math.ceil(price.worst_nusd * most),
+    )
+
+
+def price_judging(
+    connection: Connection, steps: Sequence[Job], catalog: Catalog, is_usable: Usable
+) -> JudgingPrice | None:
+    """What judging costs that is left of a job: of answers to come, of those drawn, and of those asked about.
+
+    Args:
+        connection: any transaction.
+        steps: the jobs of its steps, in order; one for a job without stages.
+        catalog: the models in force.
+        is_usable: which of them may judge.
+    """
+    job = steps[-1]
+    sampling, spec = Sampling.of(job), TaskSpec.from_json(job.spec)
+    if sampling is None or sampling.judge is None:
+        return None
+    pricer = JudgePricer(
+        sampling, catalog, is_usable, lambda asked: read_history(connection, asked, catalog, judging=True)
+    )
+    sizes = [
+        size
+        for step in steps
+        for tier in pending_tiers(connection, step.id)
+        for size in pending_sizes(connection, step.id, tier)
+    ]
+    knowledge = Knowledge(spec, read_history(connection, spec, catalog))
+    rungs = rungs_of(fits_of(job, job.tier, spec, catalog, is_usable), sizes, knowledge)
+    known, firsts = _known_pending(connection, job.id), _firsts(connection, job.id)
+    parts = [pricer.price(spec, rungs, sizes, known, firsts)]
+    drawn = [
+        Size(row.text_bytes, row.image_count, row.items, row.text_bytes / BYTES_PER_TOKEN)
+        for row in open_sizes(connection, job.id, judged=spec.judged)
+    ]
+    if drawn and rungs:
+        parts.append(pricer.whole(spec, rungs[0], drawn))
+    parts += [_asked(connection, child, catalog, is_usable) for child in children_of(connection, job.id)]
+    return _together(parts)
+
+
+def _asked(connection: Connection, child: Job, catalog: Catalog, is_usable: Usable) -> JudgingPrice | None:
+    """What is left of a judge's job."""
+    price = price_pending(connection, child, catalog, is_usable)
+    model = catalog.models.get(child.pinned_model or "")
+    if model is None or not price.items:
+        return None
+    return JudgingPrice(model.name, child.tier, model.provider, price.items, price)
+
+
+def _together(parts: Iterable[JudgingPrice | None]) -> JudgingPrice | None:
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    price = sum((part.price for part in found), start=Price())
+    # The documents are counted where they are answered.
+    price = replace(price, items=0, calls=0, least_nusd=None)
+    return replace(found[0], answers=sum(part.answers for part in found), price=price)
+
+
+def _known_pending(connection: Connection, job_id: int) -> int:
+    query = (
+        select(func.count())
+        .select_from(samples.join(items, items.c.id == samples.c.item_id))
+        .where(
+            samples.c.job_id == job_id,
+            samples.c.judged_by == GOLDEN,
+            items.c.status == ItemStatus.PENDING.value,
+        )
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def _firsts(connection: Connection, job_id: int) -> int:
+    query = select(func.count()).where(sampled_items.c.job_id == job_id, sampled_items.c.probability >= 1)
+    return int(connection.execute(query).scalar_one())
