@@ -194,8 +194,8 @@ def measure_models(
 ) -> tuple[int, int, list[Job] | None]:
     """Ask for what is not known yet: the exit code, what that cost, and the jobs; None if it is put off."""
     from batcher.cli.confirming import agreed, price_job, set_off
+    from batcher.cli.judging_control import is_judging_open, take_up_judging
     from batcher.cli.locking import single_run
-    from batcher.cli.running import explain_stop, run_jobs
     from batcher.domain import JobState
     from batcher.engine.golden_jobs import open_golden_job
     from batcher.engine.submission import PAUSED_BY_USER
@@ -212,7 +212,7 @@ def measure_models(
             open_golden_job(runtime.store, runtime.ledger, order, known, key=key, shared=shared, hold=hold)
             for order, key in zip(orders, keys, strict=True)
         ]
-        open_jobs = [job for job in jobs if job.state is not JobState.DONE]
+        open_jobs = [job for job in jobs if job.state is not JobState.DONE or is_judging_open(runtime, job)]
         prices = {job.id: price_job(runtime, job) for job in open_jobs}
         _note_prices(jobs, known, prices)
         worst_nusd = sum(price.all.worst_nusd for price in prices.values())
@@ -223,11 +223,31 @@ def measure_models(
             return 0, 0, jobs
         for job in open_jobs:
             set_off(runtime, job)
+            if job.state is JobState.DONE:
+                take_up_judging(runtime, job)
         if shared:
             locks.close()
-        run = run_jobs(runtime, [job.id for job in open_jobs])
+        return *_ask(runtime, open_jobs), jobs
+
+
+def _ask(runtime: Runtime, jobs: list[Job]) -> tuple[int, int]:
+    """Run golden jobs until they are answered and judged, as far as that goes: exit code, nano-dollars."""
+    from batcher.budget.spend import job_balances
+    from batcher.cli.judging_control import follow_judges, judging_code
+    from batcher.cli.running import explain_stop, run_jobs
+
+    def spent_nusd() -> int:
+        with runtime.store.read() as connection:
+            balances = job_balances(connection)
+        return sum(balances[job.id].spent_nusd for job in jobs if job.id in balances)
+
+    before_nusd = spent_nusd()
+    run = run_jobs(runtime, [job.id for job in jobs])
     explain_stop(run)
-    return run.exit_code, sum(run.spent_nusd.values()), jobs
+    if run.by_workers and not run.interrupted:
+        follow_judges(runtime, jobs)
+    code = max(run.exit_code, *(judging_code(runtime, job) for job in jobs))
+    return code, spent_nusd() - before_nusd
 
 
 def _set_caps(runtime: Runtime, cap_nusd: int | None, prices: dict[int, PricedJob]) -> None:
@@ -281,6 +301,7 @@ def _tell(
 ) -> int:
     """Print the report; 0, or the exit code that it asks for itself."""
     from batcher.cli.evaluation_view import Report, echo_evaluation, evaluation_json
+    from batcher.cli.judging_control import state_of
     from batcher.errors import ConfigurationError
     from batcher.quality.picture import draw
     from batcher.quality.verdict import judge
@@ -289,8 +310,16 @@ def _tell(
     floor = orders[0].spec.floor if wanted.floor is None else wanted.floor
     measured = [read_measured(runtime, order, job, wanted) for order, job in zip(orders, jobs, strict=True)]
     verdict = judge(measured, floor, wanted.confidence, _present(runtime, task.tier))
+    judging = {job.id: state for job in jobs if (state := state_of(runtime, job)) is not None}
     report = Report(
-        task.name, len(known.documents), len(known.left_out), measured, verdict, wanted.monthly, spent_nusd
+        task=task.name,
+        documents=len(known.documents),
+        left_out=len(known.left_out),
+        measured=measured,
+        verdict=verdict,
+        monthly=wanted.monthly,
+        spent_nusd=spent_nusd,
+        judging=judging,
     )
     if wanted.as_json:
         echo_json(evaluation_json(report))

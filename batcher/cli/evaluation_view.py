@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from batcher.cli.judging_view import judging_json
 from batcher.cli.output import echo_table, say, usd
 from batcher.money import format_usd
 from batcher.quality.evaluation import Measurement
+from batcher.quality.judging_state import JudgingState
 from batcher.quality.verdict import (
     Comparison,
     Placed,
@@ -40,6 +42,7 @@ class Report:
         left_out: golden rows without a document.
         monthly: documents a month.
         spent_nusd: what this run cost.
+        judging: how far judges are with the answers of a job, where its task leaves them to one.
     """
 
     task: str
@@ -49,6 +52,7 @@ class Report:
     verdict: Verdict
     monthly: int
     spent_nusd: int
+    judging: Mapping[int, JudgingState] = field(default_factory=dict)
 
 
 def echo_evaluation(report: Report) -> None:
@@ -90,12 +94,35 @@ def _more(report: Report) -> Iterator[str]:
                 f"{found.model}: {found.waiting:,} of {report.documents:,} documents are not answered yet. "
                 f"See: batcher status {found.job_id}; then start this again."
             )
+        if found.job_id in report.judging:
+            yield from _unjudged(found, report.judging[found.job_id])
         if found.rejected:
             yield f"{found.model}: {found.rejected:,} documents are pictures, which it does not see."
         if found.failed:
             classes = Counter(outcome.failure for outcome in found.outcomes if outcome.failure)
             told = ", ".join(f"{name} {count:,}" for name, count in classes.most_common())
             yield f"{found.model}: {found.failed:,} without an answer, which counts as wrong ({told})."
+
+
+def _unjudged(found: Measurement, state: JudgingState) -> Iterator[str]:
+    """What is not judged, why, and how to go on."""
+    if state.waiting:
+        why = f" ({state.reason})" if state.reason else ""
+        yield (
+            f"{found.model}: {state.waiting:,} of {state.total:,} answers are not judged yet{why}. "
+            f"See: batcher status {found.job_id}; then start this again."
+        )
+    if state.failed:
+        told = ", ".join(f"{name} {count:,}" for name, count in state.failed.items())
+        yield (
+            f"{found.model}: the judge came to no verdict on {sum(state.failed.values()):,} answers ({told})."
+            f" Ask it again: batcher retry {found.job_id}; then start this again."
+        )
+    if state.nobody:
+        yield (
+            f"{found.model}: {state.nobody:,} answers that no model of the judge's may judge: "
+            "a model does not judge its own. Name another judge."
+        )
 
 
 def _rows(report: Report) -> Iterator[tuple[str, ...]]:
@@ -216,6 +243,7 @@ def _model_json(report: Report, found: Measurement, one: Placed | None) -> dict[
         "failed": found.failed,
         "waiting": found.waiting,
         "rejected": found.rejected,
+        "judging": judging_json(report.judging.get(found.job_id)),
         "accuracy": asdict(found.accuracy) if found.accuracy else None,
         "mean_score": found.mean_score,
         "fields": found.fields,

@@ -57,6 +57,54 @@ def ask_judges_again(runtime: Runtime, job_id: int, failures: Sequence[str | Non
     return count
 
 
+def is_judging_open(runtime: Runtime, job: Job) -> bool:
+    """Whether answers of a job wait for a judge, or a question failed that was not the judge's fault."""
+    from batcher.engine.golden_jobs import NOT_THE_MODELS_FAULT
+
+    found = state_of(runtime, job)
+    return found is not None and bool(found.waiting or found.failed.keys() & set(NOT_THE_MODELS_FAULT))
+
+
+def take_up_judging(runtime: Runtime, job: Job) -> None:
+    """Let the judges of a measured job go on, and ask again what failed through no fault of theirs."""
+    from batcher.engine.golden_jobs import NOT_THE_MODELS_FAULT
+
+    ask_judges_again(runtime, job.id, NOT_THE_MODELS_FAULT)
+    let_judges_go_on(runtime, job)
+
+
+def follow_judges(runtime: Runtime, jobs: Sequence[Job]) -> None:
+    """Wait until workers have judged the answers of these jobs, or cannot go on."""
+    from batcher.cli.running import run_jobs
+
+    while judges := _at_work(runtime, jobs):
+        if run_jobs(runtime, judges).interrupted:
+            return
+
+
+def judging_code(runtime: Runtime, job: Job) -> int:
+    """What the judging of a job's answers means for the caller of batcher, who wants to know its outcome."""
+    from batcher.cli.job_view import read_job_view
+    from batcher.cli.running import EXIT_CONFIGURATION, EXIT_DONE, EXIT_INCOMPLETE, exit_code
+
+    found = state_of(runtime, job)
+    if found is None:
+        return EXIT_DONE
+    codes = [exit_code(runtime, read_job_view(runtime, judge.id)) for judge in found.jobs]
+    if found.cannot_ask:
+        codes.append(EXIT_CONFIGURATION)
+    return max([*codes, EXIT_INCOMPLETE if found.judged < found.total else EXIT_DONE])
+
+
+def _at_work(runtime: Runtime, jobs: Sequence[Job]) -> list[int]:
+    from batcher.domain import JobState
+    from batcher.store.judging import children_of
+
+    with runtime.store.read() as connection:
+        judges = [judge for job in jobs for judge in children_of(connection, job.id)]
+    return [judge.id for judge in judges if judge.state is JobState.RUNNING]
+
+
 def state_of(runtime: Runtime, job: Job) -> JudgingState | None:
     """How far the judging of a job's answers is."""
     with runtime.store.read() as connection:

@@ -14,7 +14,7 @@ from batcher.store.database import Store
 from batcher.store.job_items import retry_failed
 from batcher.store.jobs import Job, find_newest, get_job, set_state
 
-_NOT_THE_MODELS_FAULT: Final = (
+NOT_THE_MODELS_FAULT: Final = (
     FailureClass.RATE_LIMITED,
     FailureClass.OVERLOADED,
     FailureClass.TRANSIENT,
@@ -66,7 +66,7 @@ def open_golden_job(
 
 def _with_another_try(store: Store, job: Job, hold: str | None) -> Job:
     with store.write() as connection:
-        count = sum(retry_failed(connection, job.id, failure, job.tier) for failure in _NOT_THE_MODELS_FAULT)
+        count = sum(retry_failed(connection, job.id, failure, job.tier) for failure in NOT_THE_MODELS_FAULT)
         if count:
             now = store.now(connection)
             set_state(connection, job.id, JobState.RUNNING, now, only=[JobState.DONE])

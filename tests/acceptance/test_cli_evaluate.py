@@ -49,6 +49,35 @@ def test_a_task_that_a_judge_scores_is_measured_and_judged_once(
     cli: Cli, vendor_server: VendorServer, golden: Path
 ) -> None:
     """What the judge found is not forgotten when the report is made."""
+    leave_to_judge(cli, vendor_server)
+    for _ in range(2):
+        [cheap] = evaluate(cli, "--model", CHEAP)["models"]
+        assert (cheap["scored"], cheap["correct"]) == (COUNT, COUNT - 3)
+        assert cheap["judging_usd"] > 0
+    judged = [line for line in vendor_server.bill if line.model.startswith(DEAR)]
+    assert len(judged) == COUNT
+
+
+def test_judging_that_a_cap_stops_is_unfinished_and_goes_on_with_the_same_command(
+    cli: Cli, vendor_server: VendorServer, golden: Path
+) -> None:
+    leave_to_judge(cli, vendor_server)
+    words = ("evaluate", "--task", "./cards", "--golden", "known/golden.jsonl", "--model", CHEAP)
+    cli.env["BATCHER_CONCURRENCY"] = "1"
+    capped = cli(*words, "--max-cost", "0.006", code=4)
+    state = cli("status", 1, "--json").json["judging"]
+    assert 0 < state["judged"] < COUNT
+    left = f"{state['waiting']} of {COUNT} answers are not judged yet (budget: "
+    assert left in capped.out
+    assert "See: batcher status 1; then start this again." in capped.out
+    [cheap] = evaluate(cli, "--model", CHEAP)["models"]
+    assert (cheap["scored"], cheap["judging"]["waiting"]) == (COUNT, 0)
+    judged = [line for line in vendor_server.bill if line.model.startswith(DEAR)]
+    assert len(judged) == COUNT, "nothing is judged twice"
+
+
+def leave_to_judge(cli: Cli, vendor_server: VendorServer) -> None:
+    """The task's answers are scored by the dear model, who finds the bridges wrong."""
     task = cli.folder / "cards" / "task.py"
     code = task.read_text()
     scorer = code[code.index("    scorer=") : code.index("correct_at=")]
@@ -63,12 +92,6 @@ def test_a_task_that_a_judge_scores_is_measured_and_judged_once(
         return None
 
     vendor_server.on_call(decide)
-    for _ in range(2):
-        [cheap] = evaluate(cli, "--model", CHEAP)["models"]
-        assert (cheap["scored"], cheap["correct"]) == (COUNT, COUNT - 3)
-        assert cheap["judging_usd"] > 0
-    judged = [line for line in vendor_server.bill if line.model.startswith(DEAR)]
-    assert len(judged) == COUNT
 
 
 @pytest.mark.parametrize("option", ["--floor", "--confidence"])
