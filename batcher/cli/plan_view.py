@@ -13,6 +13,7 @@ from batcher.planning.evidence import Evidence, Source
 from batcher.planning.judging import JudgingPrice
 from batcher.planning.plan import Choice, Plan
 from batcher.routing.choice import percent
+from batcher.routing.ladder.policy import LadderPolicy
 
 _SHARES: Final = (0.05, 0.5, 0.95)
 _BAR_WIDTH: Final = 32
@@ -38,8 +39,10 @@ def _title(plan: Plan) -> str:
     order, read = plan.order, plan.survey.read
     routing = order.routing
     where = f"on tier {order.tier}" if routing is None else f"with a floor of {percent(routing.floor)}"
+    if order.learned is not None:
+        where = f"on learned ladder {order.ladder_policy_id}"
     return (
-        f"Plan of {order.spec.name} {where}, {order.model.name}: {read:,} "
+        f"Plan of {order.spec.name} {where}, {plan.chosen.name}: {read:,} "
         f"document{'' if read == 1 else 's'} read. Nothing was written, sent or spent."
     )
 
@@ -73,7 +76,10 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
             f"{format_usd(price.worst_nusd)}",
         ),
         ("judging", judging_words(chosen.judging)),
-        ("because", evidence_words(chosen.evidence)),
+        (
+            "because",
+            learned_words(plan.order.learned) if plan.order.learned else evidence_words(chosen.evidence),
+        ),
         *(("cap", cap_words(check)) for check in chosen.checks),
         ("time", _time(chosen)),
         ("finish by", _finish_by(plan)),
@@ -157,6 +163,15 @@ def evidence_words(evidence: Evidence) -> str:
     return f"output {evidence.output.typical:,.0f} tokens an answer, {told}; input {source}"
 
 
+def learned_words(policy: LadderPolicy) -> str:
+    """What a learned ladder's likely figure rests on, for people."""
+    found = policy.evidence
+    return (
+        f"{format_usd(round(found.cost_nusd))} a document over all steps, measured on {found.rows:,} known "
+        f"answers, {found.accuracy:.1%} of them right; the bounds are of every document on every step"
+    )
+
+
 def judging_words(judging: JudgingPrice | None) -> str:
     """What judging drawn answers costs, for people; "" if nobody judges them."""
     if judging is None:
@@ -219,7 +234,7 @@ def _row(choice: Choice) -> tuple[str, ...]:
     return (
         "*" if choice.is_chosen else "",
         choice.tier,
-        choice.model.name,
+        choice.name,
         *told,
         time,
         choice.model.as_of,
@@ -266,6 +281,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "task": order.spec.name,
         "tier": order.tier,
         "model": order.model.name,
+        "ladder": order.ladder_policy_id,
         "taken_up": plan.taken_up,
         "items": {
             "read": survey.read,
@@ -321,6 +337,7 @@ def _choice_json(choice: Choice, finish_by: float | None) -> dict[str, Any]:
         "worst_usd": usd(price.worst_nusd),
         "router_usd": usd(choice.router_nusd),
         "judging": judging_price_json(choice.judging),
+        "steps": list(choice.steps),
         "prices_as_of": choice.model.as_of,
         "evidence": _evidence_json(choice.evidence),
         "caps": [cap_json(check) for check in choice.checks],

@@ -300,6 +300,11 @@ def _routed(runtime: Runtime, order: Order) -> Order:
         order = routed(runtime, order, connection, runtime.store.now(connection))
     if order.routing is not None:
         note(f"{order.routing.reason}.")
+    if order.learned is not None:
+        from batcher.cli.plan_view import learned_words
+
+        steps = " > ".join(order.learned.models)
+        note(f"Learned ladder {order.ladder_policy_id}, {steps}: {learned_words(order.learned)}.")
     return order
 
 

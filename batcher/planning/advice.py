@@ -89,4 +89,4 @@ def _quality(chosen: Choice, other: Choice) -> str:
     told = f"{known.interval.share:.0%} of {known.scored:,} scored answers were right"
     if mine is None:
         return told
-    return f"{told}, of {chosen.model.name}'s {mine.interval.share:.0%} of {mine.scored:,}"
+    return f"{told}, of {chosen.name}'s {mine.interval.share:.0%} of {mine.scored:,}"

@@ -45,7 +45,10 @@ class Books:
 
     def check(self, task: str, charges: Sequence[Charge]) -> list[CapCheck]:
         """Hold what a task costs here and there against the caps that each part of it stands under."""
-        covered = [self.covering(charge.tier, charge.providers, task) for charge in charges]
+        covered = [
+            [cap for tier in charge.tiers for cap in self.covering(tier, charge.providers, task)]
+            for charge in charges
+        ]
         checks = []
         for balance in self.balances:
             parts = [charge for charge, caps in zip(charges, covered, strict=True) if balance in caps]
@@ -56,13 +59,13 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What calls on a tier cost, at these providers.
+    """What calls cost on these tiers, at these providers.
 
     Attributes:
         least_nusd: what is reserved for the smallest document; None if it does not matter here.
     """
 
-    tier: str
+    tiers: frozenset[str]
     providers: frozenset[str]
     likely_nusd: int
     worst_nusd: int

@@ -21,6 +21,7 @@ from batcher.planning.pricing import (
     Price,
     Rung,
     fits_of,
+    learned_ladder,
     pending_sizes,
     price_of,
     price_pending,
@@ -223,7 +224,8 @@ def price_judging(
         for size in pending_sizes(connection, step.id, tier)
     ]
     knowledge = Knowledge(spec, read_history(connection, spec, catalog))
-    rungs = rungs_of(fits_of(job, job.tier, spec, catalog, is_usable), sizes, knowledge)
+    fits = fits_of(job, job.tier, spec, catalog, is_usable, learned_ladder(connection, job))
+    rungs = rungs_of(fits, sizes, knowledge)
     known, firsts = _known_pending(connection, job.id), _firsts(connection, job.id)
     parts = [pricer.price(spec, rungs, sizes, known, firsts)]
     drawn = [

@@ -45,7 +45,8 @@ def with_learned_ladder(
             f"No ladder was learned for task {order.spec.name} as it stands now. Learn one from known "
             f"answers: batcher ladder learn --task {order.request.task} --golden FILE --accuracy 0.9"
         )
-    names = [step.model for step in LadderPolicy.from_json(orjson.loads(stored.policy)).steps]
+    policy = LadderPolicy.from_json(orjson.loads(stored.policy))
+    names = policy.models
     gone = [name for name in names if name not in catalog.models]
     if gone:
         raise ConfigurationError(
@@ -57,6 +58,7 @@ def with_learned_ladder(
         order,
         model=models[0],
         ladder_policy_id=stored.id,
+        learned=policy,
         entry=None,
         accepts=tuple(dict.fromkeys((*names, *order.accepts))),
     )

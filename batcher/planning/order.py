@@ -19,6 +19,7 @@ from batcher.planning.entry import EntryRules, entry_rules
 from batcher.planning.naming import named_golden, start_tier
 from batcher.planning.sampling import plan_sampling
 from batcher.quality.sampling import Sampling
+from batcher.routing.ladder.policy import LadderPolicy
 from batcher.routing.state import Routing
 from batcher.routing.wish import RouteWish
 from batcher.settings import QualitySettings
@@ -68,6 +69,7 @@ class Order:
         routing: how the model is chosen by its accuracy; None: it is not.
         stages: the steps before the last, in order, each as if it were asked for alone.
         ladder_policy_id: the learned ladder that its documents climb; None: none.
+        learned: that ladder.
         entry: rules for where its documents start; None: there are none, or something else decides.
     """
 
@@ -86,6 +88,7 @@ class Order:
     routing: Routing | None = None
     stages: tuple[Order, ...] = ()
     ladder_policy_id: int | None = None
+    learned: LadderPolicy | None = None
     entry: EntryRules | None = None
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from batcher.budget.ledger import Ledger
@@ -15,12 +15,14 @@ from batcher.planning.estimate import Costs
 from batcher.planning.evidence import Evidence, Knowledge
 from batcher.planning.history import MeasuredAccuracy
 from batcher.planning.judging import JudgePricer, JudgingPrice
+from batcher.planning.naming import tier_of
 from batcher.planning.order import Order, find_image_tier
-from batcher.planning.pricing import Price, Rung, price_of, router_price, rungs_of
+from batcher.planning.pricing import Price, Rung, price_of, price_of_learned, router_price, rungs_of
 from batcher.planning.requests import fit_of
 from batcher.planning.schedule import RunTime, ends_at, run_time
 from batcher.planning.sizes import Size
 from batcher.planning.survey import Survey
+from batcher.statistics.intervals import Interval
 
 _LEAST_ROOM_TOKENS = 64
 """A model with less room beside the instructions cannot do the task."""
@@ -46,6 +48,7 @@ class Choice:
         ends_at: when it would be done, Unix seconds, the caps of each day kept; None if not known or never.
         accuracy: how often its answers to this task were right; None if none was scored.
         router_nusd: what asking the task's router likely costs; part of the price.
+        steps: the models of the learned ladder that it is, ``model`` the first; empty for a model by itself.
         judging: what judging drawn answers costs, part of the price too; None if nobody judges them.
     """
 
@@ -65,6 +68,12 @@ class Choice:
     accuracy: MeasuredAccuracy | None
     router_nusd: int = 0
     judging: JudgingPrice | None = None
+    steps: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The model, or the steps of a ladder, for people."""
+        return " > ".join(self.steps) or self.model.name
 
     def is_in_time(self, finish_by: float) -> bool:
         """Whether it would be done by then, Unix seconds."""
@@ -153,7 +162,7 @@ class Planner:
         return Plan(
             order=self.order,
             survey=self.survey,
-            choices=tuple(self._choice(tier, model) for tier, model in rows),
+            choices=(*self._learned(), *(self._choice(tier, model) for tier, model in rows)),
             books=self.books,
             finish_by=finish_by,
             unpriced=tuple(
@@ -168,7 +177,7 @@ class Planner:
     def _candidates(self) -> Iterator[tuple[str, Model]]:
         """Tier and model of every row: all that are on a tier, and the one that was asked for."""
         order = self.order
-        if order.tier not in self.catalog.tiers:
+        if order.tier not in self.catalog.tiers and order.learned is None:
             yield order.tier, order.model
         for tier, names in self.catalog.tiers.items():
             for name in names:
@@ -187,33 +196,92 @@ class Planner:
         paths = [texts, pictures, *self._by_rule(ladder)]
         router = self._router_price(tier, ladder)
         price = sum(map(price_of, paths), start=router)
-        judging = self._judging(texts or pictures)
-        unseen = 0 if seen_by else self.survey.pictures.documents
-        work = [path[0] for path in paths if path]
-        time = self._time_of(work)
-        providers = frozenset(rung.fit.model.provider for rung in work)
-        charges = [Charge(tier, providers, price.likely_nusd, price.worst_nusd, price.least_nusd)]
-        if judging is not None:
-            bounds = (judging.price.likely_nusd, judging.price.worst_nusd)
-            charges.append(Charge(judging.tier, frozenset([judging.provider]), *bounds))
-            price += judging.price
-        checks = self.books.check(order.spec.task, charges)
-        return Choice(
+        is_chosen = (tier, model.name) == (order.tier, order.model.name) and order.learned is None
+        providers = {path[0].fit.model.provider for path in paths if path}
+        found = self._told([tier], providers, paths, price, self._judging(texts or pictures))
+        return replace(
+            found,
             tier=tier,
             model=model,
             is_usable=self.is_usable(model),
-            is_chosen=(tier, model.name) == (order.tier, order.model.name),
-            has_room=texts[0].fit.document_tokens >= _LEAST_ROOM_TOKENS,
-            price=price,
-            costs=texts[0].costs,
-            evidence=texts[0].evidence,
+            is_chosen=is_chosen,
             pictures_by=seen_by.name if seen_by and pictures and seen_by is not model else None,
-            unseen=unseen,
+            unseen=0 if seen_by else self.survey.pictures.documents,
+            accuracy=self.knowledge.history.accuracies.get(model.name),
+            router_nusd=router.likely_nusd,
+        )
+
+    def _learned(self) -> Iterator[Choice]:
+        """The learned ladder that the documents are to climb, if there is one: it is what was asked for."""
+        policy = self.order.learned
+        if policy is None:
+            return
+        steps = [self.catalog.models[name] for name in policy.models]
+        texts = [self._rung(step.name, frozenset(), pictures=False) for step in steps]
+        sees = next((step for step in steps if "vision" in step.abilities), None)
+        has_pictures = bool(self._sizes(frozenset(), pictures=True))
+        pictures = [self._rung(sees.name, frozenset(), pictures=True)] if sees and has_pictures else []
+        tiers = [tier_of(self.catalog, step.name) for step in steps]
+        price = price_of_learned(texts, pictures, policy)
+        providers = {step.provider for step in steps}
+        found = self._told(tiers, providers, [texts, pictures], price, self._judging(texts))
+        evidence = policy.evidence
+        yield replace(
+            found,
+            tier=tiers[0],
+            is_usable=all(map(self.is_usable, steps)),
+            is_chosen=True,
+            pictures_by=sees.name if sees and pictures and sees is not steps[0] else None,
+            unseen=0 if sees else self.survey.pictures.documents,
+            accuracy=MeasuredAccuracy(
+                round(evidence.accuracy * evidence.rows),
+                evidence.rows,
+                Interval(evidence.accuracy, evidence.low, evidence.high),
+            ),
+            steps=tuple(policy.models),
+        )
+
+    def _told(
+        self,
+        tiers: Iterable[str],
+        providers: Iterable[str],
+        paths: Sequence[Sequence[Rung]],
+        price: Price,
+        judging: JudgingPrice | None,
+    ) -> Choice:
+        """What is told of work that goes these ways, of the first model of the first of them.
+
+        Args:
+            tiers: those whose caps the work stands under.
+            providers: likewise.
+            paths: the ways of documents of text, of pictures, and of those that rules place.
+            price: of the work.
+            judging: what judging costs besides.
+        """
+        first = paths[0][0]
+        time = self._time_of([path[0] for path in paths if path])
+        bounds = (price.likely_nusd, price.worst_nusd)
+        charges = [Charge(frozenset(tiers), frozenset(providers), *bounds, price.least_nusd)]
+        if judging is not None:
+            bounds = (judging.price.likely_nusd, judging.price.worst_nusd)
+            charges.append(Charge(frozenset([judging.tier]), frozenset([judging.provider]), *bounds))
+            price += judging.price
+        checks = self.books.check(self.order.spec.task, charges)
+        return Choice(
+            tier=self.order.tier,
+            model=first.fit.model,
+            is_usable=True,
+            is_chosen=False,
+            has_room=first.fit.document_tokens >= _LEAST_ROOM_TOKENS,
+            price=price,
+            costs=first.costs,
+            evidence=first.evidence,
+            pictures_by=None,
+            unseen=0,
             time=time,
             checks=tuple(checks),
             ends_at=self._ends_at(time, checks, price.likely_nusd),
-            accuracy=self.knowledge.history.accuracies.get(model.name),
-            router_nusd=router.likely_nusd,
+            accuracy=None,
             judging=judging,
         )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+import orjson
 from sqlalchemy import Connection, func, select
 
 from batcher.catalog.models import Catalog
@@ -22,8 +23,10 @@ from batcher.planning.history import read_history
 from batcher.planning.requests import expected_input_tokens, fit_of
 from batcher.planning.router import LIKELY_ANSWER_TOKENS, RouterFit, open_routes, router_task
 from batcher.planning.sizes import Size
+from batcher.routing.ladder.policy import LadderPolicy
 from batcher.routing.state import Routing
 from batcher.store.jobs import Job
+from batcher.store.ladders import get_ladder
 from batcher.store.steps import HANDED_OVER
 from batcher.store.tables import documents, items
 from batcher.tasks.golden import Golden
@@ -109,6 +112,27 @@ def price_of(rungs: Sequence[Rung]) -> Price:
     )
 
 
+def price_of_learned(texts: Sequence[Rung], pictures: Sequence[Rung], policy: LadderPolicy) -> Price:
+    """The price of documents that climb a learned ladder: likely what it cost on known answers, all steps.
+
+    Args:
+        texts: its steps.
+        pictures: the step that sees pictures, which do not climb; empty without pictures or such a step.
+        policy: the ladder.
+    """
+    price = price_of(texts)
+    likely_nusd = round(texts[0].costs.items * policy.evidence.cost_nusd)
+    climbing = replace(price, likely_nusd=likely_nusd, low_nusd=min(price.low_nusd, likely_nusd))
+    return climbing + price_of(pictures)
+
+
+def learned_ladder(connection: Connection, job: Job) -> LadderPolicy | None:
+    """The learned ladder that a job's documents climb, or None."""
+    if job.ladder_policy_id is None:
+        return None
+    return LadderPolicy.from_json(orjson.loads(get_ladder(connection, job.ladder_policy_id).policy))
+
+
 def price_pending(
     connection: Connection, job: Job, catalog: Catalog, is_usable: Usable, golden: Sequence[Golden] = ()
 ) -> Price:
@@ -129,14 +153,21 @@ def price_pending(
     ).scalars()
     knowledge: Knowledge | None = None
     total = Price()
+    policy = learned_ladder(connection, job)
     for tier in tiers.all():
-        fits = fits_of(job, tier, spec, catalog, is_usable)
+        fits = fits_of(job, tier, spec, catalog, is_usable, policy)
         if not fits:
             continue
         if knowledge is None:
             judging = job.purpose is Purpose.JUDGE
             knowledge = Knowledge(spec, read_history(connection, spec, catalog, judging=judging), golden)
         sizes = pending_sizes(connection, job.id, tier)
+        if policy is not None:
+            seeing = [fit for fit in fits if "vision" in fit.model.abilities][:1]
+            pictures = [size for size in sizes if size.images]
+            texts = rungs_of(fits, [size for size in sizes if not size.images], knowledge)
+            total += price_of_learned(texts, rungs_of(seeing, pictures, knowledge), policy)
+            continue
         total += price_of(rungs_of(fits, sizes, knowledge))
         if spec.router is not None and tier == job.tier and may_choose_entry(job):
             undecided = pending_sizes(connection, job.id, tier, undecided=True)
@@ -193,7 +224,14 @@ def rungs_of(fits: Sequence[Fit], sizes: Sequence[Size], knowledge: Knowledge) -
     return found
 
 
-def fits_of(job: Job, tier: str, spec: TaskSpec, catalog: Catalog, is_usable: Usable) -> list[Fit]:
+def fits_of(
+    job: Job,
+    tier: str,
+    spec: TaskSpec,
+    catalog: Catalog,
+    is_usable: Usable,
+    policy: LadderPolicy | None = None,
+) -> list[Fit]:
     """The models that do a tier's work and that of each rung above; none if the tier has none.
 
     Args:
@@ -202,7 +240,12 @@ def fits_of(job: Job, tier: str, spec: TaskSpec, catalog: Catalog, is_usable: Us
         spec: the job's task.
         catalog: the models in force.
         is_usable: which of them there are keys for.
+        policy: the learned ladder that its documents climb: then its steps; none if one cannot be used.
     """
+    if policy is not None:
+        steps = [catalog.models.get(name) for name in policy.models]
+        usable = [model for model in steps if model is not None and is_usable(model)]
+        return [fit_of(spec, model, catalog) for model in usable] if len(usable) == len(steps) else []
     ladder = list(job.ladder)
     routing = Routing.of(job)
     pinned = {tier: job.pinned_model}

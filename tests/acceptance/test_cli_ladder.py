@@ -85,8 +85,19 @@ def test_a_ladder_is_learned_shown_and_climbed(cli: Cli, vendor_server: VendorSe
     assert vendor_server.bill == [], "what is measured is not measured again"
 
     tricky = make_documents(cli.folder / "fresh", 60, seed=2)
-    submitted = ("submit", "fresh", "--task", "./cards", "--learned-ladder", "--yes")
-    cli(*submitted)
+    learned_usd = 60 * learned["evidence"]["cost_usd"]
+    words = ("fresh", "--task", "./cards", "--learned-ladder")
+    planned = cli("plan", *words, "--json").json
+    assert planned["chosen"]["steps"] == [CHEAP, DEAR]
+    assert planned["chosen"]["likely_usd"] == pytest.approx(learned_usd, rel=1e-3)
+    told = cli("plan", *words).out
+    assert f"on learned ladder 2, {CHEAP} > {DEAR}: 60 documents read" in told
+    assert "a document over all steps, measured on 160 known answers" in told
+    submitted = ("submit", *words, "--yes")
+    made = cli(*submitted, "--json")
+    assert f"Learned ladder 2, {CHEAP} > {DEAR}: " in made.err
+    assert made.json["estimate"]["likely_usd"] == pytest.approx(learned_usd, rel=1e-3)
+    assert abs(made.json["estimate"]["difference"]) < 0.15
     calls = [line.model for line in vendor_server.bill]
     assert len([name for name in calls if name != CHEAP_ID]) in range(len(tricky) - 2, len(tricky) + 6)
     results = [json.loads(line) for line in cli("results", "--format", "jsonl").out.splitlines()]

@@ -129,6 +129,11 @@ class LadderPolicy:
     skips: float
     evidence: Evidence
 
+    @property
+    def models(self) -> list[str]:
+        """The models of its steps, in order."""
+        return [step.model for step in self.steps]
+
     def read(self, text: str) -> TextSignals:
         """What the text says; once for each document."""
         return self.text.read(text) if self.text else TextSignals(lot=lot_of(text))

@@ -111,8 +111,8 @@ def test_each_cap_holds_what_stands_under_it() -> None:
         for scope in ("day", "tier:economy", "tier:premium", "provider:openai", "task:cards", "tier:local")
     ]
     books = Books(0.0, "2026-11-20", tuple(balances))
-    answers = Charge("economy", frozenset(["openai"]), 60, 70, 5)
-    judging = Charge("premium", frozenset(["openai"]), 50, 90)
+    answers = Charge(frozenset(["economy"]), frozenset(["openai"]), 60, 70, 5)
+    judging = Charge(frozenset(["premium"]), frozenset(["openai"]), 50, 90)
     found = {
         check.balance.account.scope: (check.likely_nusd, check.worst_nusd, check.smallest_nusd)
         for check in books.check("cards", [answers, judging])

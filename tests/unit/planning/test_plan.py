@@ -23,6 +23,8 @@ from batcher.planning.order import Order, SubmitRequest
 from batcher.planning.plan import Choice, Plan, Planner
 from batcher.planning.survey import Survey, take_survey
 from batcher.quality.sampling import Sampling
+from batcher.routing.ladder.policy import Evidence as LadderEvidence
+from batcher.routing.ladder.policy import LadderPolicy, Step
 from batcher.statistics.intervals import wilson
 from batcher.store.database import Store
 from batcher.tasks import Task, TaskError
@@ -109,6 +111,29 @@ def test_judging_is_a_part_of_the_price_and_stands_under_the_judge_s_own_cap(led
         (True, judged.price.likely_nusd),
         (False, more_nusd),
     ]
+
+
+def test_a_learned_ladder_costs_what_it_cost_on_known_answers_and_names_its_steps(ledger: Ledger) -> None:
+    catalog = make_catalog()
+    evidence = LadderEvidence(160, 0.95, 0.9, 0.98, 7_000.0, 100.0, "gpt-4.1", 0.96, 9_000.0)
+    steps = (Step(MODEL, 0.8), Step("gpt-4.1", 0.0))
+    policy = LadderPolicy(steps, "95 %", True, None, {}, {}, (), 0.0, evidence)
+    # The ladder's first model need not be on the tier that the request names.
+    order = dataclasses.replace(
+        make_order(make_task(), catalog), tier="local", learned=policy, ladder_policy_id=3
+    )
+    day = Balance(Account("day", "2026-11-20"), 10**10, 0, 0)
+    caps = [Balance(Account(f"tier:{name}", "2026-11-20"), 10**10, 0, 0) for name in ("economy", "premium")]
+    plan = make_plan(ledger, catalog=catalog, order=order, books=Books(NOW, "2026-11-20", (day, *caps)))
+    chosen = plan.chosen
+    assert (chosen.steps, chosen.tier, chosen.model.name) == ((MODEL, "gpt-4.1"), "economy", MODEL)
+    assert chosen.price.likely_nusd == 50 * 7_000
+    alone = next(one for one in plan.choices if (one.tier, one.model.name) == ("premium", "gpt-4.1"))
+    assert chosen.price.worst_nusd > alone.price.worst_nusd, "every document may be asked about twice"
+    assert [check.balance.account.scope for check in chosen.checks] == ["day", "tier:economy", "tier:premium"]
+    assert chosen.accuracy is not None
+    assert chosen.accuracy.interval.share == 0.95
+    assert [choice.is_chosen for choice in plan.choices].count(True) == 1
 
 
 def choice_of(plan: Plan, model: str) -> Choice:
