@@ -101,7 +101,10 @@ def _learn(settings: Settings, request: SubmitRequest, wanted: Any, goal: Goal, 
     runtime = Runtime(settings)
     orders = candidate_orders(request, wanted.models, wanted.tiers, runtime.catalog, runtime.is_usable)
     code, _, jobs = measure_models(runtime, orders, known_documents(runtime, orders[0]), wanted, None)
-    if jobs is None or code > 1:
+    if jobs is None:
+        return code
+    if code > 1:
+        note("Its models are not measured to the end. See: batcher jobs; then start this again.")
         return code
     measured = [read_measured(runtime, order, job, wanted) for order, job in zip(orders, jobs, strict=True)]
     with runtime.store.read() as connection:

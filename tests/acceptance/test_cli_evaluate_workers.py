@@ -37,3 +37,21 @@ def test_workers_answer_for_both_models_under_the_shared_cap(fleet: Fleet, vendo
     assert vendor.totals()["calls"] == 20
     assert fleet.batcher(*EVALUATE, *both).json["models"] == report["models"]
     assert fleet.nothing_reserved_nor_unknown()
+
+
+def test_what_workers_answered_they_judge_too_before_the_report(fleet: Fleet, vendor: VendorProcess) -> None:
+    task = fleet.folder / "cards" / "task.py"
+    code = task.read_text()
+    start = code.index("scorer=")
+    task.write_text(
+        f'{code[:start]}scorer=scorers.judged(by="gpt-4.1-mini"),{code[code.index(",", start) + 1 :]}'
+    )
+    rows = [{"id": str(n), "text": f"Known text number {n}.", "expected": {"pages": n}} for n in range(5)]
+    (fleet.folder / "golden.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    before = vendor.totals()
+    report = fleet.batcher(*EVALUATE, "--model", "gpt-4o-mini").json
+    [model] = report["models"]
+    assert (model["scored"], model["judging"]["judged"], model["judging"]["waiting"]) == (5, 5, 0)
+    assert vendor.totals()["calls"] - before["calls"] == 10
+    paid_usd = (vendor.totals()["cost_nusd"] - before["cost_nusd"]) / 1e9
+    assert report["spent_usd"] == pytest.approx(paid_usd, abs=1e-8)
