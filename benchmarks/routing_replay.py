@@ -38,7 +38,9 @@ def walk(policy: LadderPolicy, signals: TextSignals, row: GoldenRow) -> Walk:
         model = policy.steps[step].model
         given = row.answers[model]
         cost += given.cost_nusd
-        answers.append(policy.bought(model, given.answer, given.logprob))
+        judged = given.judged if policy.is_judged(step) else None
+        cost += given.judging_nusd if policy.is_judged(step) else 0
+        answers.append(policy.bought(model, given.answer, given.logprob, given.verified, judged))
         verdict = policy.decide(step, signals, answers)
         if verdict.stands and verdict.kept is not None:
             kept = row.answers[answers[verdict.kept].model]

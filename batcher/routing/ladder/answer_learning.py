@@ -35,6 +35,8 @@ class Habits:
         spread: models: its standard deviation, 0 without log-probabilities.
         reliability: models x normal forms.
         lengths: mean and standard deviation of the answers' lengths.
+        verified: the same of what the verifier says.
+        judged: the same of what a judge says.
     """
 
     accuracy: Floats
@@ -42,6 +44,8 @@ class Habits:
     spread: Floats
     reliability: Floats
     lengths: tuple[float, float]
+    verified: tuple[float, float]
+    judged: tuple[float, float]
 
 
 def habits_over(table: GoldenTable, rows: Numbers) -> Habits:
@@ -61,8 +65,24 @@ def habits_over(table: GoldenTable, rows: Numbers) -> Habits:
         known = known[~np.isnan(known)]
         if len(known) and known.std() > 1e-9:
             centre[model], spread[model] = known.mean(), known.std()
-    lengths = table.answer_length[rows]
-    return Habits(accuracy, centre, spread, reliability, (float(lengths.mean()), float(lengths.std())))
+    return Habits(
+        accuracy,
+        centre,
+        spread,
+        reliability,
+        _scale(table.answer_length[rows]),
+        _scale(table.verified[rows]),
+        _scale(table.judged[rows]),
+    )
+
+
+def _scale(values: Floats) -> tuple[float, float]:
+    """Mean and standard deviation of what is known of these."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return 0.0, 0.0
+    spread = float(known.std())
+    return float(known.mean()), spread if spread > 1e-9 else 0.0
 
 
 def models_habits(table: GoldenTable, habits: Habits, model: int) -> ModelHabits:
@@ -99,9 +119,17 @@ class Candidates:
 
 
 def candidates(
-    table: GoldenTable, text: LearnedText, habits: Habits, models: Sequence[int], rows: Numbers
+    table: GoldenTable,
+    text: LearnedText,
+    habits: Habits,
+    models: Sequence[int],
+    rows: Numbers,
+    judged: Sequence[int] = (),
 ) -> Candidates:
-    """Describe the answers of ``models`` to ``rows`` as ``answer_scorer.AnswerScorer`` sees them."""
+    """Describe the answers of ``models`` to ``rows`` as ``answer_scorer.AnswerScorer`` sees them.
+
+    A judge has looked at those of ``judged``.
+    """
     picked = np.ix_(rows, np.array(models))
     answers = table.answer[picked]
     same = answers[:, :, None] == answers[:, None, :]
@@ -129,9 +157,21 @@ def candidates(
         np.broadcast_to(text.length[rows][:, None, None], shape),
         standardised(table.answer_length[picked], habits.lengths)[:, :, None],
     ]
+    if table.is_verified:
+        columns.append(_checked(table.verified[picked], habits.verified, votes))
+    if judged:
+        words = np.where(np.isin(models, judged), table.judged[picked], np.nan)
+        columns.append(_checked(words, habits.judged, votes))
     features = np.concatenate(columns, axis=2)
     ridge = stiffness(features.shape[2], len(models))
     return Candidates(features, first, table.correct[picked], same, ridge)
+
+
+def _checked(words: Floats, scale: tuple[float, float], votes: Floats) -> Floats:
+    """What was said of each answer, on the average of those who gave it; 0 where nobody said anything."""
+    known = votes * ~np.isnan(words)[:, None, :]
+    said = known * standardised(np.nan_to_num(words), scale)[:, None, :]
+    return np.asarray(said.sum(axis=2, keepdims=True) / np.maximum(1.0, known.sum(axis=2, keepdims=True)))
 
 
 def stiffness(features: int, models: int = 0) -> Floats:
@@ -206,35 +246,39 @@ class AnswerLearner:
         self._everything = np.arange(table.rows)
         self.habits = habits_over(table, self._everything)
         self._by_fold = [habits_over(table, np.flatnonzero(folds != fold)) for fold in range(FOLDS)]
-        self._outcomes: dict[tuple[int, ...], Outcome] = {}
+        self._outcomes: dict[tuple[tuple[int, ...], tuple[int, ...]], Outcome] = {}
 
-    def outcome(self, models: Sequence[int]) -> Outcome:
-        """Of this set of models, each row judged by a scorer that was learned without it."""
-        key = tuple(sorted(models))
+    def outcome(self, models: Sequence[int], judged: Sequence[int] = ()) -> Outcome:
+        """Of this set of models, each row judged by a scorer that was learned without it.
+
+        A judge has looked at the answers of ``judged``.
+        """
+        key = (tuple(sorted(models)), tuple(sorted(judged)))
         if key not in self._outcomes:
-            self._outcomes[key] = self._cross_fitted(key)
+            self._outcomes[key] = self._cross_fitted(*key)
         return self._outcomes[key]
 
-    def _cross_fitted(self, models: tuple[int, ...]) -> Outcome:
+    def _cross_fitted(self, models: tuple[int, ...], judged: tuple[int, ...]) -> Outcome:
         chance, right = np.zeros(self._table.rows), np.zeros(self._table.rows)
         start: Floats | None = None
         for fold, habits in enumerate(self._by_fold):
             inside = np.flatnonzero(self._folds != fold)
             outside = np.flatnonzero(self._folds == fold)
-            start = fit(candidates(self._table, self._text, habits, models, inside), start)
-            found = candidates(self._table, self._text, habits, models, outside)
+            start = fit(candidates(self._table, self._text, habits, models, inside, judged), start)
+            found = candidates(self._table, self._text, habits, models, outside, judged)
             chances = chances_of(found, start)
             best = chances.argmax(axis=1)
             chance[outside] = chances[np.arange(len(outside)), best]
             right[outside] = found.right[np.arange(len(outside)), best]
         return Outcome(chance, right)
 
-    def scorer(self, models: Sequence[int]) -> AnswerScorer:
-        """For this set of models, learned from all rows."""
-        found = candidates(self._table, self._text, self.habits, models, self._everything)
+    def scorer(self, models: Sequence[int], judged: Sequence[int] = ()) -> AnswerScorer:
+        """For this set of models, learned from all rows; a judge looks at the answers of ``judged``."""
+        found = candidates(self._table, self._text, self.habits, models, self._everything, judged)
         bias, *others = (float(one) for one in fit(found))
         count = len(models)
-        reliability, lift, ease, text_length, answer_length = others[2 * count :]
+        reliability, lift, ease, text_length, answer_length, *checks = others[2 * count :]
+        verified = checks.pop(0) if self._table.is_verified else 0.0
         return AnswerScorer(
             models=tuple(self._table.models[one] for one in models),
             bias=bias,
@@ -246,4 +290,8 @@ class AnswerLearner:
             text_length=text_length,
             answer_length=answer_length,
             answer_lengths=self.habits.lengths,
+            verified=verified,
+            verified_at=self.habits.verified,
+            judged=checks.pop() if judged else 0.0,
+            judged_at=self.habits.judged,
         )

@@ -33,11 +33,15 @@ class BoughtAnswer:
         model: who gave it.
         answer: in normal form.
         logprob: mean log-probability of its tokens; None where the API gives none.
+        verified: what the task's verifier says of it, 0 to 1; None if it says nothing.
+        judged: what a judge says of it, 0 to 1; None if none was asked, or it gave no verdict.
     """
 
     model: str
     answer: str
     logprob: float | None = None
+    verified: float | None = None
+    judged: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,10 @@ class AnswerScorer:
         text_length: times the text's length.
         answer_length: times the answer's length, standardised by ``answer_lengths``.
         answer_lengths: mean and standard deviation of log(1 + characters).
+        verified: times what the verifier says of the answer, standardised by ``verified_at``.
+        verified_at: mean and standard deviation of what it says.
+        judged: times what a judge says of the answer, standardised by ``judged_at``.
+        judged_at: mean and standard deviation of what it says.
     """
 
     models: tuple[str, ...]
@@ -96,6 +104,10 @@ class AnswerScorer:
     text_length: float
     answer_length: float
     answer_lengths: tuple[float, float]
+    verified: float = 0.0
+    verified_at: tuple[float, float] = (0.0, 0.0)
+    judged: float = 0.0
+    judged_at: tuple[float, float] = (0.0, 0.0)
 
     def probabilities(
         self, text: TextSignals, answers: Sequence[BoughtAnswer], habits: Mapping[str, ModelHabits]
@@ -113,6 +125,8 @@ class AnswerScorer:
             if given.answer not in scores:
                 scores[given.answer] = self._of_the_text(text, given.answer)
             scores[given.answer] += self._of_one(given, at[given.model], habits[given.model])
+        for answer in scores:
+            scores[answer] += self._of_the_checks([one for one in answers if one.answer == answer])
         top = max(0.0, *scores.values())
         weights = {answer: math.exp(score - top) for answer, score in scores.items()}
         total = math.exp(-top) + sum(weights.values())
@@ -133,6 +147,12 @@ class AnswerScorer:
             score += self.confidence[number] * standardised(confidence(given.logprob), habits.confidence)
         return score
 
+    def _of_the_checks(self, given: Sequence[BoughtAnswer]) -> float:
+        """What the verifier and a judge say, for those who gave one answer in about the same words."""
+        verified = [standardised(one.verified, self.verified_at) for one in given if one.verified is not None]
+        judged = [standardised(one.judged, self.judged_at) for one in given if one.judged is not None]
+        return self.verified * _mean(verified) + self.judged * _mean(judged)
+
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, ready for JSON."""
         return {
@@ -146,6 +166,10 @@ class AnswerScorer:
             "text_length": self.text_length,
             "answer_length": self.answer_length,
             "answer_lengths": list(self.answer_lengths),
+            "verified": self.verified,
+            "verified_at": list(self.verified_at),
+            "judged": self.judged,
+            "judged_at": list(self.judged_at),
         }
 
     @classmethod
@@ -155,3 +179,7 @@ class AnswerScorer:
             name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
         }
         return cls(**given)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

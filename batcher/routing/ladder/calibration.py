@@ -8,12 +8,13 @@ same ladder.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
 
 from batcher.routing.ladder.answer_learning import AnswerLearner, models_habits
+from batcher.routing.ladder.answer_scorer import AnswerScorer
 from batcher.routing.ladder.choosing import Choice, Chooser
 from batcher.routing.ladder.goals import Goal
 from batcher.routing.ladder.golden_table import Numbers, golden_table
@@ -38,13 +39,22 @@ class Calibration:
         rows: golden rows with the answers of several models.
         models: which of them may be on the ladder; None for all that answered nearly all rows.
         seed: of the folds.
+        judge: the model whose word on answers the rows hold; None: no judge was asked.
 
     Raises:
         UsageError: if there are too few rows.
     """
 
-    def __init__(self, rows: Sequence[GoldenRow], models: Sequence[str] | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        rows: Sequence[GoldenRow],
+        models: Sequence[str] | None = None,
+        seed: int = 0,
+        judge: str | None = None,
+    ) -> None:
         self.table = golden_table(rows, models)
+        self._judge = judge
+        self._judged = frozenset() if judge is None else self.table.judged_models
         random = np.random.default_rng(seed)
         folds = random.permutation(self.table.rows) % FOLDS
         parts = random.permutation(self.table.rows) % PARTS
@@ -65,23 +75,29 @@ class Calibration:
             for number, (model, bar) in enumerate(zip(models, [*stands_at, 0.0], strict=True))
         )
         alone = len(models) == 1
+        ladder = Ladder(models, bool(self._plans.judged[choice.plan]))
         return LadderPolicy(
             steps=steps,
-            target=goal.words,
+            goal=goal,
             reached=bool(choice.reached),
             text=None if alone else self._text.scorer,
             habits={
                 self.table.models[one]: models_habits(self.table, self._learner.habits, one) for one in models
             },
             scorers={
-                positions: self._learner.scorer([models[one] for one in positions])
+                positions: self._scorer(ladder, [models[one] for one in positions])
                 for size in range(1, len(models) + 1)
                 for positions in itertools.combinations(range(len(models)), size)
             },
             entries=(self._planner.entry_scorer(models[0]),) if enters_at > 0 else (),
             skips=float(self._plans.skips[choice.plan]),
             evidence=self._evidence(choice),
+            verifies=self.table.is_verified and not alone,
+            judge=self._judge if ladder.judged else None,
         )
+
+    def _scorer(self, ladder: Ladder, bought: Sequence[int]) -> AnswerScorer:
+        return self._learner.scorer(bought, ladder.judged_of(bought))
 
     def _evidence(self, choice: Choice) -> Evidence:
         judged, table = choice.judged, self.table
@@ -109,17 +125,24 @@ class Calibration:
         singles = [joined(list(self._planner.plans(Ladder((one,))))) for one in range(len(self.table.models))]
         few = _leading(joined(singles), _MOST_IN_PAIRS)
         pairs = [
-            joined(list(self._planner.plans(Ladder(order))))
+            joined(list(self._planner.plans(ladder)))
             for pair in itertools.combinations(few, 2)
-            for order in self._orders(pair)
+            for ladder in self._ladders(pair)
         ]
         fewer = _leading(joined([*singles, *pairs]), _MOST_IN_THREES)
         threes = [
-            joined(list(self._planner.plans(Ladder(order))))
+            joined(list(self._planner.plans(ladder)))
             for three in itertools.combinations(fewer, 3)
-            for order in self._orders(three)
+            for ladder in self._ladders(three)
         ]
         return joined([*singles, *pairs, *threes])
+
+    def _ladders(self, models: tuple[int, ...]) -> Iterator[Ladder]:
+        """These models in every order that makes sense, without a judge and, where one was asked, with it."""
+        for order in self._orders(models):
+            yield Ladder(order)
+            if self._judged.issuperset(order[:-1]):
+                yield Ladder(order, judged=True)
 
     def _orders(self, models: tuple[int, ...]) -> list[tuple[int, ...]]:
         """From cheap to dear, in every order of those that cost about the same."""

@@ -25,6 +25,7 @@ LEAST_ROWS: Final = 40
 _MOST_CLASSES: Final = 40
 _LEAST_PER_CLASS: Final = 5
 _MOSTLY: Final = 0.97
+_MOSTLY_JUDGED: Final = 0.9
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class GoldenTable:
         forms: the normal form of each such number.
         answer_length: rows x models: log(1 + characters) of the normal form.
         confidence: rows x models; NaN without log-probabilities.
+        verified: rows x models: what the task's verifier says, 0 to 1; NaN where it says nothing.
+        judged: rows x models: what a judge says; NaN where none was asked.
+        judging_nusd: rows x models: what the judge's word cost.
         classes: normal forms of the possible answers where they are few; else empty.
         gold_class: number of each row's class; -1 where its answer is none of them.
         dropped: rows left out because an answer was missing.
@@ -53,6 +57,9 @@ class GoldenTable:
     forms: tuple[str, ...]
     answer_length: Floats
     confidence: Floats
+    verified: Floats
+    judged: Floats
+    judging_nusd: Floats
     classes: tuple[str, ...]
     gold_class: Numbers
     dropped: int
@@ -61,6 +68,17 @@ class GoldenTable:
     def rows(self) -> int:
         """How many golden rows there are."""
         return len(self.texts)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the task has a verifier."""
+        return not bool(np.isnan(self.verified).all())
+
+    @property
+    def judged_models(self) -> frozenset[int]:
+        """The models, by number, whose answers a judge has looked at."""
+        known = (~np.isnan(self.judged)).mean(axis=0)
+        return frozenset(int(one) for one in np.flatnonzero(known >= _MOSTLY_JUDGED))
 
     @property
     def class_of_form(self) -> Numbers:
@@ -111,6 +129,9 @@ def golden_table(rows: Sequence[GoldenRow], models: Sequence[str] | None = None)
         forms=forms,
         answer_length=lengths[answer],
         confidence=column(lambda one: np.nan if one.logprob is None else confidence(one.logprob)),
+        verified=column(lambda one: np.nan if one.verified is None else one.verified),
+        judged=column(lambda one: np.nan if one.judged is None else one.judged),
+        judging_nusd=column(lambda one: one.judging_nusd),
         classes=classes,
         gold_class=np.array([at.get(normal_form(row.gold or "", classes), -1) for row in whole]),
         dropped=len(rows) - len(whole),

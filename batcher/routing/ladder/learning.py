@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from batcher.routing.ladder.calibration import Calibration
 
 
-def calibration(rows: Sequence[GoldenRow], models: Sequence[str] | None = None, seed: int = 0) -> Calibration:
+def calibration(
+    rows: Sequence[GoldenRow],
+    models: Sequence[str] | None = None,
+    seed: int = 0,
+    judge: str | None = None,
+) -> Calibration:
     """Learn from golden rows all that ladders for several goals are chosen by.
 
     Takes seconds: 2,000 rows of 12 models about ten, of one core.
@@ -24,6 +29,7 @@ def calibration(rows: Sequence[GoldenRow], models: Sequence[str] | None = None, 
         rows: golden rows with the answers of several models.
         models: which of them may be on a ladder; None for all that answered nearly all rows.
         seed: of the folds; the same rows and seed give the same ladder.
+        judge: the model whose word on answers the rows hold; None: no judge was asked.
 
     Raises:
         ConfigurationError: if scikit-learn is not installed.
@@ -33,11 +39,15 @@ def calibration(rows: Sequence[GoldenRow], models: Sequence[str] | None = None, 
         raise ConfigurationError("Learning a ladder needs scikit-learn. Run: pip install 'batcher[ladder]'")
     from batcher.routing.ladder.calibration import Calibration
 
-    return Calibration(rows, models, seed)
+    return Calibration(rows, models, seed, judge)
 
 
 def calibrate(
-    rows: Sequence[GoldenRow], goal: Goal, models: Sequence[str] | None = None, seed: int = 0
+    rows: Sequence[GoldenRow],
+    goal: Goal,
+    models: Sequence[str] | None = None,
+    seed: int = 0,
+    judge: str | None = None,
 ) -> LadderPolicy:
     """The ladder for one goal; see :func:`calibration`."""
-    return calibration(rows, models, seed).ladder(goal)
+    return calibration(rows, models, seed, judge).ladder(goal)

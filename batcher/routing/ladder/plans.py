@@ -1,8 +1,9 @@
 """Every ladder with every setting of its thresholds, and what each would have done. Imports numpy.
 
-A plan is a ladder (one to three models), a share of documents that skip its first model by their text, and a
-threshold after each model but the last. All plans of a ladder are summed up at once: rows are counted into
-bins of their chances, and sums over "at least this chance" are running sums over bins.
+A plan is a ladder (one to three models; a judge may look at the answers of all but the last), a share of
+documents that skip its first model by their text, and a threshold after each model but the last. All plans of
+a ladder are summed up at once: rows are counted into bins of their chances, and sums over "at least this
+chance" are running sums over bins.
 """
 
 from __future__ import annotations
@@ -42,9 +43,20 @@ _LOTS: Final = tuple(twentieth / 20 for twentieth in range(1, 20))
 
 @dataclass(frozen=True)
 class Ladder:
-    """Models in the order in which they are asked, by number."""
+    """Models in the order in which they are asked, by number.
+
+    Attributes:
+        models: their numbers.
+        judged: whether a judge looks at answers before they stand. It looks at none of the last model's:
+            they stand whatever it says.
+    """
 
     models: tuple[int, ...]
+    judged: bool = False
+
+    def judged_of(self, bought: Sequence[int]) -> tuple[int, ...]:
+        """Those of these models whose answers a judge has looked at."""
+        return tuple(one for one in bought if self.judged and one != self.models[-1])
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,7 @@ class Plans:
         stands_at: plans x 2: the thresholds after the first and the second model.
         enters_at: plans: the first model is skipped under this chance; 0 where it is never skipped so.
         skips: plans: the share of documents that skip the first model by lot.
+        judged: plans: whether a judge looks at answers before they stand.
         sums: plans x PARTS x 4: over the rows of each part.
     """
 
@@ -63,14 +76,14 @@ class Plans:
     stands_at: Floats
     enters_at: Floats
     skips: Floats
+    judged: Truths
     sums: Floats
 
     @property
     def complexity(self) -> Numbers:
-        """Of each plan: its models less one, and one if documents may skip the first."""
-        return np.asarray(
-            (self.models >= 0).sum(axis=1) - 1 + (self.enters_at + self.skips > 0), dtype=np.int64
-        )
+        """Of each plan: its models less one, one if documents may skip the first, one for a judge."""
+        ways_in = self.enters_at + self.skips > 0
+        return np.asarray((self.models >= 0).sum(axis=1) - 1 + ways_in + self.judged, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -94,22 +107,23 @@ class Planner:
     def plans(self, ladder: Ladder) -> Iterator[Plans]:
         """Every setting of this ladder; first those in which no document skips the first model."""
         models = ladder.models
-        yield self._settings(models, 0.0)
-        if len(models) == 2:
+        yield self._settings(ladder, 0.0)
+        if len(models) == 2 and not ladder.judged:
             yield self._by_lot(models)
         if len(models) > 1:
             chances = self.entry_chances(models[0])
             for enters_at in sorted({float(np.quantile(chances, share)) for share in _SKIPPED[len(models)]}):
                 if 0 < (chances < enters_at).sum() < len(chances):
-                    yield self._settings(models, enters_at)
+                    yield self._settings(ladder, enters_at)
 
     def _by_lot(self, models: tuple[int, ...]) -> Plans:
         """Each document is for one of two models, whatever it says: what no signal can be worse than."""
         everything = np.ones(self._table.rows, dtype=bool)
-        low, high = (self._by_bin(self._stop([one]).worth, everything, []) for one in models)
+        ladder = Ladder(models)
+        low, high = (self._by_bin(self._stop(ladder, [one]).worth, everything, []) for one in models)
         shares = np.array(_LOTS)
         sums = (1 - shares)[:, None, None] * low + shares[:, None, None] * high
-        return replace(self._packed(models, [(0.0, 0.0)] * len(shares), 0.0, sums), skips=shares)
+        return replace(self._packed(ladder, [(0.0, 0.0)] * len(shares), 0.0, sums), skips=shares)
 
     def entry_chances(self, model: int) -> Floats:
         """How likely each row's text makes this model right, by a scorer learned from other rows."""
@@ -136,36 +150,39 @@ class Planner:
         right = self._table.correct[rows, model][:, None]
         return Candidates(features[:, None, :], one, right, one[:, :, None], stiffness(features.shape[1]))
 
-    def _stop(self, models: Sequence[int]) -> _Stop:
-        outcome = self._learner.outcome(models)
-        cost = self._table.cost_nusd[:, list(models)].sum(axis=1)
+    def _stop(self, ladder: Ladder, bought: Sequence[int]) -> _Stop:
+        judged = ladder.judged_of(bought)
+        outcome = self._learner.outcome(bought, judged)
+        cost = self._table.cost_nusd[:, list(bought)].sum(axis=1)
+        cost = cost + self._table.judging_nusd[:, list(judged)].sum(axis=1)
         value = _SEEN * outcome.right + (1 - _SEEN) * outcome.chance
         return _Stop(outcome.chance, np.stack([cost, cost * cost, value, outcome.right], axis=1))
 
-    def _settings(self, models: tuple[int, ...], enters_at: float) -> Plans:
+    def _settings(self, ladder: Ladder, enters_at: float) -> Plans:
         """All thresholds of one ladder with one way in."""
+        models = ladder.models
         enter = (
             self.entry_chances(models[0]) >= enters_at if enters_at > 0 else np.ones(self._table.rows, bool)
         )
         ways = _THRESHOLDS if len(models) == 2 else _THRESHOLDS_OF_THREE
-        stops = [self._stop(models[: count + 1]) for count in range(len(models))]
+        stops = [self._stop(ladder, models[: count + 1]) for count in range(len(models))]
         if len(models) == 1:
-            return self._packed(models, [(0.0, 0.0)], 0.0, self._by_bin(stops[0].worth, enter, [])[None])
+            return self._packed(ladder, [(0.0, 0.0)], 0.0, self._by_bin(stops[0].worth, enter, [])[None])
         first = _thresholds(stops[0].chance[enter], ways, stand_all=enters_at > 0)
         in_first = _bins(stops[0].chance, first)
         if len(models) == 2:
             stay = _at_least(self._by_bin(stops[0].worth, enter, [(in_first, len(first) + 1)]))
             climb = _under(self._by_bin(stops[1].worth, enter, [(in_first, len(first) + 1)]))
-            skip = self._by_bin(self._stop(models[1:]).worth, ~enter, [])
-            return self._packed(models, [(one, 0.0) for one in first], enters_at, stay + climb + skip)
+            skip = self._by_bin(self._stop(ladder, models[1:]).worth, ~enter, [])
+            return self._packed(ladder, [(one, 0.0) for one in first], enters_at, stay + climb + skip)
         second = _thresholds(stops[1].chance, ways, stand_all=False)
-        sums = self._of_three(models, stops, enter, in_first, first, second)
+        sums = self._of_three(ladder, stops, enter, in_first, first, second)
         both = [(one, two) for one in first for two in second]
-        return self._packed(models, both, enters_at, sums.reshape(len(both), PARTS, 4))
+        return self._packed(ladder, both, enters_at, sums.reshape(len(both), PARTS, 4))
 
     def _of_three(
         self,
-        models: tuple[int, ...],
+        ladder: Ladder,
         stops: Sequence[_Stop],
         enter: Truths,
         in_first: Numbers,
@@ -181,7 +198,8 @@ class Planner:
         sums = (
             stay + _at_least(middle.swapaxes(0, 1)).swapaxes(0, 1) + _under(top.swapaxes(0, 1)).swapaxes(0, 1)
         )
-        skipping, beyond = self._stop(models[1:2]), self._stop(models[1:])
+        models = ladder.models
+        skipping, beyond = self._stop(ladder, models[1:2]), self._stop(ladder, models[1:])
         in_skipped = [(_bins(skipping.chance, second), twos)]
         skipped = _at_least(self._by_bin(skipping.worth, ~enter, in_skipped))
         return np.asarray(sums + (skipped + _under(self._by_bin(beyond.worth, ~enter, in_skipped)))[None])
@@ -196,15 +214,20 @@ class Planner:
 
     def _packed(
         self,
-        models: tuple[int, ...],
+        ladder: Ladder,
         stands_at: Sequence[tuple[float, float]],
         enters_at: float,
         sums: Floats,
     ) -> Plans:
         count = len(stands_at)
-        padded = (*models, -1, -1)[:3]
+        padded = (*ladder.models, -1, -1)[:3]
         return Plans(
-            np.tile(padded, (count, 1)), np.array(stands_at), np.full(count, enters_at), np.zeros(count), sums
+            np.tile(padded, (count, 1)),
+            np.array(stands_at),
+            np.full(count, enters_at),
+            np.zeros(count),
+            np.full(count, ladder.judged),
+            sums,
         )
 
 
@@ -236,5 +259,6 @@ def joined(parts: Sequence[Plans]) -> Plans:
         np.concatenate([one.stands_at for one in parts]),
         np.concatenate([one.enters_at for one in parts]),
         np.concatenate([one.skips for one in parts]),
+        np.concatenate([one.judged for one in parts]),
         np.concatenate([one.sums for one in parts]),
     )

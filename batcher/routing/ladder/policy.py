@@ -6,7 +6,8 @@ code. A document's way::
     signals = policy.read(text)
     step = policy.entry(signals)
     while True:
-        ... ask policy.steps[step].model, append its BoughtAnswer (policy.bought(...)) ...
+        ... ask policy.steps[step].model, append its BoughtAnswer (policy.bought(...)), with what the
+        verifier says of it and, where policy.is_judged(step), what the judge says ...
         verdict = policy.decide(step, signals, answers)
         if verdict.stands:
             break        # answers[verdict.kept] is the answer
@@ -24,10 +25,11 @@ from typing import Any, Final, Self
 
 from batcher.errors import ConfigurationError
 from batcher.routing.ladder.answer_scorer import AnswerScorer, BoughtAnswer, ModelHabits
+from batcher.routing.ladder.goals import Goal
 from batcher.routing.ladder.normal_form import normal_form
 from batcher.routing.ladder.text_scorer import TextScorer, TextSignals, lot_of
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class LadderPolicy:
 
     Attributes:
         steps: in the order in which they are asked; at least one.
-        target: what it was calibrated for, in words.
+        goal: what it was calibrated for.
         reached: whether the evidence says that it reaches that.
         text: what reads a document's text; None if nothing looks at it.
         habits: of each step's model.
@@ -117,10 +119,12 @@ class LadderPolicy:
         entries: of the first steps, those that a document may skip by its text.
         skips: the share of documents that skip the first step by lot.
         evidence: what it is expected to do.
+        verifies: whether what the task's verifier says of an answer counts.
+        judge: the model that looks at an answer before it stands, on all steps but the last; None: none does.
     """
 
     steps: tuple[Step, ...]
-    target: str
+    goal: Goal
     reached: bool
     text: TextScorer | None = field(repr=False)
     habits: Mapping[str, ModelHabits] = field(repr=False)
@@ -128,6 +132,26 @@ class LadderPolicy:
     entries: tuple[EntryScorer, ...]
     skips: float
     evidence: Evidence
+    verifies: bool = False
+    judge: str | None = None
+
+    @property
+    def target(self) -> str:
+        """What it was calibrated for, in words."""
+        return self.goal.words
+
+    @property
+    def promised(self) -> float:
+        """The share of right answers that it is to keep to in production.
+
+        That is the accuracy that it was learned for and reaches by its evidence; else the lower end of what
+        was measured.
+        """
+        return self.goal.accuracy if self.goal.accuracy is not None and self.reached else self.evidence.low
+
+    def is_judged(self, step: int) -> bool:
+        """Whether a judge looks at a step's answer before it may stand."""
+        return self.judge is not None and step < len(self.steps) - 1
 
     @property
     def models(self) -> list[str]:
@@ -147,18 +171,31 @@ class LadderPolicy:
                 return number
         return len(self.entries)
 
-    def bought(self, model: str, answer: str, logprob: float | None = None) -> BoughtAnswer:
+    def bought(
+        self,
+        model: str,
+        answer: str,
+        logprob: float | None = None,
+        verified: float | None = None,
+        judged: float | None = None,
+    ) -> BoughtAnswer:
         """An answer as the scorers see it.
 
         Args:
             model: of a step.
             answer: as the model gave it; structured answers as canonical JSON.
             logprob: mean log-probability of its tokens, where the API gives it.
+            verified: what the task's verifier says of it, 0 to 1.
+            judged: what the judge says of it, 0 to 1.
         """
-        return BoughtAnswer(model, normal_form(answer, self.text.classes if self.text else ()), logprob)
+        form = normal_form(answer, self.text.classes if self.text else ())
+        return BoughtAnswer(model, form, logprob, verified, judged)
 
     def decide(self, step: int, signals: TextSignals, answers: Sequence[BoughtAnswer]) -> Verdict:
         """Whether to stop after a step, and with which answer.
+
+        An answer of which the verifier or the judge should have said something, and has not, does not stand
+        by itself.
 
         Args:
             step: the last one that was asked.
@@ -171,9 +208,15 @@ class LadderPolicy:
         chances = self.probabilities(signals, answers)
         kept = max(range(len(answers)), key=lambda number: chances[number])
         stands = last or (
-            answers[-1].model == self.steps[step].model and chances[kept] >= self.steps[step].stands_at
+            answers[-1].model == self.steps[step].model
+            and self._was_checked(step, answers[-1])
+            and chances[kept] >= self.steps[step].stands_at
         )
         return Verdict(stands, kept, chances[kept])
+
+    def _was_checked(self, step: int, answer: BoughtAnswer) -> bool:
+        verified = answer.verified is not None or not self.verifies
+        return verified and (answer.judged is not None or not self.is_judged(step))
 
     def probabilities(self, signals: TextSignals, answers: Sequence[BoughtAnswer]) -> list[float]:
         """How likely each answer is right, 0 to 1.
@@ -191,7 +234,7 @@ class LadderPolicy:
         """Plain numbers and words, ready for JSON."""
         return {
             "format": _FORMAT,
-            "target": self.target,
+            "goal": {"accuracy": self.goal.accuracy, "spend_nusd": self.goal.spend_nusd},
             "reached": self.reached,
             "steps": [[one.model, one.stands_at, one.enters_at] for one in self.steps],
             "entries": [[one.bias, one.ease, one.length] for one in self.entries],
@@ -200,6 +243,8 @@ class LadderPolicy:
             "habits": {name: habits.to_json() for name, habits in self.habits.items()},
             "scorers": [[list(steps), scorer.to_json()] for steps, scorer in self.scorers.items()],
             "evidence": evidence_to_json(self.evidence),
+            "verifies": self.verifies,
+            "judge": self.judge,
         }
 
     @classmethod
@@ -215,7 +260,7 @@ class LadderPolicy:
             )
         return cls(
             steps=tuple(Step(*step) for step in stored["steps"]),
-            target=stored["target"],
+            goal=Goal(**stored["goal"]),
             reached=stored["reached"],
             text=TextScorer.from_json(stored["text"]) if stored["text"] else None,
             habits={name: ModelHabits.from_json(one) for name, one in stored["habits"].items()},
@@ -223,6 +268,8 @@ class LadderPolicy:
             entries=tuple(EntryScorer(*one) for one in stored["entries"]),
             skips=stored["skips"],
             evidence=evidence_from_json(stored["evidence"]),
+            verifies=stored["verifies"],
+            judge=stored["judge"],
         )
 
 

@@ -24,6 +24,9 @@ class RecordedAnswer:
         cost_nusd: what the call cost, repairs included, nano-dollars.
         logprob: mean log-probability of the answer's tokens, at most 0; None where the API gives none.
         latency_s: from request to answer; None where it was not recorded.
+        verified: what the task's verifier says of it, 0 to 1; None if it has none, or there is no answer.
+        judged: what a judge says of it who knows no right answer, 0 to 1; None if none was asked.
+        judging_nusd: what the judge's word cost.
     """
 
     answer: str
@@ -31,6 +34,9 @@ class RecordedAnswer:
     cost_nusd: int
     logprob: float | None = None
     latency_s: float | None = None
+    verified: float | None = None
+    judged: float | None = None
+    judging_nusd: int = 0
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from batcher.routing.ladder.records import GoldenRow, RecordedAnswer
 
@@ -45,3 +45,32 @@ def made_rows(
             answers[name] = RecordedAnswer(said, right, made.cost_nusd, sure)
         rows.append(GoldenRow(str(number), text(chance, gold), gold, answers))
     return rows
+
+
+def checked_rows(
+    rows: list[GoldenRow], models: Sequence[str], *, by: str, hits: float = 1.0, cost_nusd: int = 0
+) -> list[GoldenRow]:
+    """The rows with a word on the answers of these models that is true in a share ``hits`` of cases.
+
+    Args:
+        rows: the rows.
+        models: whose answers are looked at.
+        by: ``verified`` or ``judged``.
+        hits: how often the word fits.
+        cost_nusd: what a judge's word costs.
+    """
+    chance = random.Random(7)
+
+    def checked(one: RecordedAnswer) -> RecordedAnswer:
+        said = float(one.correct == (chance.random() < hits))
+        if by == "verified":
+            return replace(one, verified=said)
+        return replace(one, judged=said, judging_nusd=cost_nusd)
+
+    return [
+        replace(
+            row,
+            answers={name: checked(one) if name in models else one for name, one in row.answers.items()},
+        )
+        for row in rows
+    ]

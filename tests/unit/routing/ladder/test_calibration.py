@@ -17,7 +17,7 @@ from batcher.routing.ladder.learning import calibrate, calibration
 from batcher.routing.ladder.policy import LadderPolicy
 from batcher.routing.ladder.records import GoldenRow
 from benchmarks.routing_replay import FixedModels, walk
-from tests.unit.routing.ladder.made_rows import CLASSES, Made, made_rows
+from tests.unit.routing.ladder.made_rows import CLASSES, Made, checked_rows, made_rows
 
 TELLING = {"small": Made(0.7, 100, telling=True), "large": Made(0.95, 1_000)}
 
@@ -186,7 +186,7 @@ def test_a_goal_out_of_reach_says_so() -> None:
 def test_every_plan_adds_up_to_what_a_walk_does() -> None:
     """The sums over bins, which thousands of plans are chosen by, against one document after the other."""
     rows = made_rows(120, {"a": Made(0.6, 100, True), "b": Made(0.7, 130, True), "c": Made(0.9, 1_000)})
-    learned = Calibration(rows)
+    learned = Calibration(checked_rows(rows, "ab", by="judged", hits=0.8, cost_nusd=50), judge="sage")
     plans, learner, table = learned._plans, learned._learner, learned.table
     three = np.flatnonzero((plans.models[:, 2] >= 0) & (plans.enters_at > 0))
     for plan in [*three[:: max(1, len(three) // 40)], *range(0, len(plans.models), len(plans.models) // 40)]:
@@ -194,17 +194,23 @@ def test_every_plan_adds_up_to_what_a_walk_does() -> None:
             continue
         models = [int(one) for one in plans.models[plan] if one >= 0]
         bars = [*plans.stands_at[plan][: len(models) - 1], 0.0]
+        last = models[-1] if plans.judged[plan] else None
         cost = right = 0.0
         for row in range(table.rows):
             enters = learned._planner.entry_chances(models[0])[row] >= plans.enters_at[plan]
             first = 0 if enters else 1
-            step = first
-            while learner.outcome(models[first : step + 1]).chance[row] < bars[step]:
-                step += 1
-            cost += table.cost_nusd[row, models[first : step + 1]].sum()
-            right += learner.outcome(models[first : step + 1]).right[row]
+            for step in range(first, len(models)):
+                bought = models[first : step + 1]
+                judged = [one for one in bought if last not in {None, one}]
+                stop = learner.outcome(bought, judged)
+                if stop.chance[row] >= bars[step]:
+                    break
+            cost += table.cost_nusd[row, bought].sum() + table.judging_nusd[row, judged].sum()
+            right += stop.right[row]
         sums = plans.sums[plan].sum(axis=0)
         assert (sums[0], sums[3]) == (pytest.approx(cost), right)
+    assert plans.judged.any()
+    assert not plans.judged.all()
 
 
 def test_where_nothing_tells_a_spend_between_two_models_is_met_by_lot() -> None:
