@@ -21,6 +21,7 @@ CHARACTERS_PER_TOKEN: Final = 4
 """Typical of English in byte-pair vocabularies (OpenAI's rule of thumb); for a plausibility check only."""
 
 GOLDEN_FILE: Final = "golden.jsonl"
+_LEAST_VERIFIED: Final = 0.5
 _ODD_ANSWERS: Final[tuple[Any, ...]] = ({}, None, "", [], 0)
 
 
@@ -115,12 +116,18 @@ def _row_findings(task: Task, spec: TaskSpec, golden: Golden, *, fits: bool) -> 
     """Findings on each row; ``fits`` says whether the rows were written for these parameters."""
     whole = AnswerParser(spec, task)
     partial = AnswerParser(replace(spec, schema={**spec.schema, "required": []}))
+
+    def is_whole(known: dict[str, Any]) -> bool:
+        return known.keys() >= set(spec.schema.get("required", ()))
+
     for row in golden.rows:
         place = f"{golden.path}, line {row.line}"
         if fits:
             known = row.expected if isinstance(row.expected, dict) else {}
-            parser = whole if known.keys() >= set(spec.schema.get("required", ())) else partial
+            parser = whole if is_whole(known) else partial
             yield from _fit_findings(parser, _single_values(row.expected, spec.schema), place)
+            if row.text and is_whole(known):
+                yield from _verifier_findings(task, row.text, _single_values(known, spec.schema), place)
         if task.is_judged:
             continue
         try:
@@ -132,6 +139,18 @@ def _row_findings(task: Task, spec: TaskSpec, golden: Golden, *, fits: bool) -> 
             continue
         if own.value < 1:
             yield Finding("error", f"{place}: the scorer gives the right answer itself {own.value:g}, not 1.")
+
+
+def _verifier_findings(task: Task, text: str, expected: Any, place: str) -> Iterator[Finding]:
+    if task.verifier is None:
+        return
+    try:
+        said = task.verify(text, expected)
+    except BatcherError as error:
+        yield Finding("error", f"{place}: {error}")
+        return
+    if said < _LEAST_VERIFIED:
+        yield Finding("warning", f"{place}: the verifier gives the right answer only {said:g}.")
 
 
 def _fit_findings(parser: AnswerParser, expected: Any, place: str) -> Iterator[Finding]:

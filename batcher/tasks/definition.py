@@ -44,6 +44,9 @@ class Task:
         params: pydantic model of the parameters, or None. A field with ``exclude=True`` says where something
             was read, and is no part of a result's identity.
         scorer: a scorer, a mapping of field to scorer, or a function (expected, output) -> number.
+        verifier: a function (text of the document, answer) -> number or bool that says how well an answer
+            fits its document, without knowing the right one: from 0, surely wrong, to 1. A learned ladder
+            weighs it. It is called in the worker for every answer, so it has to be quick.
         correct_at: the score from which an answer counts as correct.
         floor: the least share of correct answers that is good enough.
         tier: where the work starts.
@@ -79,6 +82,7 @@ class Task:
     scorer: Scorer | Mapping[str, Any] | Callable[[Any, Any], Any]
     description: str = ""
     params: type[BaseModel] | None = None
+    verifier: Callable[[str, Any], float | bool] | None = None
     correct_at: float = 1.0
     floor: float = 0.8
     tier: str = "economy"
@@ -116,6 +120,9 @@ class Task:
             f"correct_at {self.correct_at} is not between 0 and 1": not 0 <= self.correct_at <= 1,
             f"sample {self.sample} is not between 0 and 1": self.sample is not None
             and not 0 <= self.sample <= 1,
+            f"its verifier is {self.verifier!r}, not a function (text, answer) -> number": (
+                self.verifier is not None and not callable(self.verifier)
+            ),
         }
         own = [fault for fault, present in faults.items() if present]
         wrong = [*own, *step_faults(self), *stage_faults(self.before)]
@@ -257,6 +264,21 @@ class Task:
         """
         with user_code(f"The scorer of task {self.name!r}", self.home):
             return as_scorer(self.scorer)(expected, output)
+
+    def verify(self, text: str, answer: Any) -> float:
+        """What the task's verifier says of an answer to a document, 0 to 1.
+
+        Raises:
+            TaskError: if there is none, it raises, or it returns no number from 0 to 1.
+        """
+        if self.verifier is None:
+            raise TaskError(f"Task {self.name!r} has no verifier.")
+        with user_code(f"The verifier of task {self.name!r}", self.home):
+            said = self.verifier(text, answer)
+            if not isinstance(said, (bool, int, float)) or not 0 <= said <= 1:
+                told = f"The verifier of task {self.name!r} returned {said!r}"
+                raise TaskError(f"{told}; it must return a number from 0 to 1, or a bool.")
+        return float(said)
 
     def output_model(self, spec: TaskSpec) -> type[BaseModel] | None:
         """The pydantic model behind a stored job's schema, if this code still has it.
