@@ -16,6 +16,7 @@ from batcher.money import format_usd, usd_to_nusd
 from batcher.settings import Settings
 
 if TYPE_CHECKING:
+    from batcher.cli.evaluate import Wanted
     from batcher.planning.order import SubmitRequest
     from batcher.routing.ladder.goals import Goal
     from batcher.routing.ladder.policy import LadderPolicy
@@ -42,6 +43,11 @@ def ladder() -> None:
 @click.option("--tier", "tiers", multiple=True, help="The models of this tier may be; repeatable.")
 @click.option("--accuracy", type=Finite(0, 1, min_open=True), help="Reach this share, cheaply.")
 @click.option("--spend", metavar="USD", help="Spend at most so much on a document, as rightly as possible.")
+@click.option(
+    "--judge",
+    metavar="NAME",
+    help="Learn too what the word of this model, or tier, on an answer is worth; its calls cost.",
+)
 @click.option("--limit", type=MANY, help="Learn from so many rows, drawn by chance, always the same ones.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the folds.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing before models are measured.")
@@ -57,6 +63,7 @@ def learn(
     tiers: tuple[str, ...],
     accuracy: float | None,
     spend: str | None,
+    judge: str | None,
     limit: int | None,
     seed: int,
     yes: bool,
@@ -85,14 +92,18 @@ def learn(
         purpose=Purpose.GOLDEN,
     )
     wanted = Wanted(models, tiers, None, 0.95, 1, None, yes=yes, as_json=as_json)
-    return _learn(settings, request, wanted, goal, seed)
+    return _learn(settings, request, wanted, goal, judge, seed)
 
 
-def _learn(settings: Settings, request: SubmitRequest, wanted: Any, goal: Goal, seed: int) -> int:
+def _learn(
+    settings: Settings, request: SubmitRequest, wanted: Wanted, goal: Goal, judge: str | None, seed: int
+) -> int:
     import orjson
 
     from batcher.cli.evaluate import known_documents, measure_models, read_measured
+    from batcher.cli.ladder_judging import judged_by
     from batcher.planning.candidates import candidate_orders
+    from batcher.planning.ladder_checks import RungJudging, verified_rows
     from batcher.planning.learned_ladders import read_golden_rows
     from batcher.routing.ladder.policy import evidence_to_json
     from batcher.runtime import Runtime
@@ -100,6 +111,8 @@ def _learn(settings: Settings, request: SubmitRequest, wanted: Any, goal: Goal, 
 
     runtime = Runtime(settings)
     orders = candidate_orders(request, wanted.models, wanted.tiers, runtime.catalog, runtime.is_usable)
+    task, spec = orders[0].task, orders[0].spec
+    judging = None if judge is None else RungJudging.of(spec, judge, runtime.catalog, runtime.is_usable)
     code, _, jobs = measure_models(runtime, orders, known_documents(runtime, orders[0]), wanted, None)
     if jobs is None:
         return code
@@ -109,8 +122,13 @@ def _learn(settings: Settings, request: SubmitRequest, wanted: Any, goal: Goal, 
     measured = [read_measured(runtime, order, job, wanted) for order, job in zip(orders, jobs, strict=True)]
     with runtime.store.read() as connection:
         rows = read_golden_rows(connection, measured)
-    policy = _calibrated(rows, goal, seed)
-    spec = orders[0].spec
+    if task.verifier is not None:
+        rows = verified_rows(rows, task.verify)
+    if judging is not None:
+        code, rows = judged_by(runtime, judging, task.name, rows, yes=wanted.yes)
+        if code:
+            return code
+    policy = _calibrated(rows, goal, seed, None if judging is None else judging.model.name)
     with runtime.store.write() as connection:
         stored = orjson.dumps(policy.to_json()).decode()
         evidence = orjson.dumps(evidence_to_json(policy.evidence)).decode()
@@ -120,11 +138,11 @@ def _learn(settings: Settings, request: SubmitRequest, wanted: Any, goal: Goal, 
     return 0 if policy.reached else 1
 
 
-def _calibrated(rows: list[GoldenRow], goal: Goal, seed: int) -> LadderPolicy:
+def _calibrated(rows: list[GoldenRow], goal: Goal, seed: int, judge: str | None) -> LadderPolicy:
     from batcher.routing.ladder.learning import calibrate
 
     note(f"Learning from {len(rows):,} documents ...")
-    return calibrate(rows, goal, seed=seed)
+    return calibrate(rows, goal, seed=seed, judge=judge)
 
 
 @ladder.command("show")
@@ -165,6 +183,10 @@ def _tell(policy: LadderPolicy, number: int, task: str, *, as_json: bool) -> Non
     say("")
     echo_table([("STEP", "MODEL", "ITS ANSWER STANDS"), *_steps(policy)], right=())
     say("")
+    checks = ["the task's verifier"] if policy.verifies else []
+    checks += [] if policy.judge is None else [f"{policy.judge}, which judges it (the last model's apart)"]
+    if checks:
+        say(f"Before an answer stands it is looked at by {' and by '.join(checks)}")
     say(
         f"Expected on new documents: accuracy {found.accuracy:.1%} ({found.low:.1%} to {found.high:.1%}, "
         f"{found.rows:,} known answers) at {format_usd(round(found.cost_nusd))} a document; "
@@ -193,6 +215,8 @@ def _as_json(policy: LadderPolicy, number: int, task: str) -> dict[str, Any]:
         "task": task,
         "target": policy.target,
         "reached": policy.reached,
+        "verifier": policy.verifies,
+        "judge": policy.judge,
         "steps": [
             {"model": step.model, "stands_at": step.stands_at, "enters_at": step.enters_at}
             for step in policy.steps

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from batcher.engine.binding import Binding
 from batcher.routing.ladder.answer_scorer import BoughtAnswer
@@ -15,6 +13,7 @@ from batcher.store.results import StepAnswer
 
 if TYPE_CHECKING:
     from batcher.engine.call import Valid
+    from batcher.engine.checks import RungJudge, Verifier
 
 
 @dataclass(frozen=True)
@@ -27,19 +26,27 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """A calibrated policy bound to the models of its steps, in their order."""
+    """A calibrated policy bound to the models of its steps, in their order.
+
+    Attributes:
+        verifier: looks at answers, if the policy goes by what it says.
+        judge: the same.
+    """
 
     policy: LadderPolicy
     rungs: tuple[Rung, ...]
+    verifier: Verifier | None = None
+    judge: RungJudge | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Bought:
-    """An answer that a document has: by whom, on which tier, and the id of its stored result."""
+    """An answer that a document has: by whom, on which tier, the id of its stored result, its JSON text."""
 
     model: str
     tier: str
     result_id: int
+    output: str = field(repr=False)
     seen: BoughtAnswer = field(repr=False)
 
 
@@ -57,6 +64,7 @@ class Climb:
 
     def __init__(self, ladder: Ladder, text: str) -> None:
         self._ladder = ladder
+        self._text = text
         self._signals = ladder.policy.read(text)
         self.first = self.step = ladder.policy.entry(self._signals)
         self.bought: list[Bought] = []
@@ -71,32 +79,40 @@ class Climb:
         """Whether there is no step above this one."""
         return self.step == len(self._ladder.rungs) - 1
 
-    def take(self, answer: Any, result_id: int, logprob: float | None) -> Verdict:
-        """Take the answer of the present step, and say whether one stands now."""
-        rung, model = self.rung, self.rung.binding.model.name
-        seen = self._ladder.policy.bought(model, orjson.dumps(answer).decode(), logprob)
-        self.bought.append(Bought(model, rung.tier, result_id, seen))
-        return self._decide()
+    @property
+    def awaits_judge(self) -> bool:
+        """Whether the judge is to look at the answer of the present step before it may stand."""
+        has_one = bool(self.bought) and self.bought[-1].model == self.rung.binding.model.name
+        return has_one and self._ladder.policy.is_judged(self.step)
 
-    def take_valid(self, outcome: Valid) -> Verdict:
+    def take(self, output: str, result_id: int, logprob: float | None) -> None:
+        """Take the answer of the present step, JSON text."""
+        ladder, model = self._ladder, self.rung.binding.model.name
+        verified = ladder.verifier(self._text, output) if ladder.verifier is not None else None
+        seen = ladder.policy.bought(model, output, logprob, verified)
+        self.bought.append(Bought(model, self.rung.tier, result_id, output, seen))
+
+    def take_valid(self, outcome: Valid) -> None:
         """The same, of a call that has just ended."""
         settlement = outcome.settlement
-        return self.take(outcome.answer, settlement.attempt_id, settlement.logprob)
+        self.take(outcome.result.output, settlement.attempt_id, settlement.logprob)
 
-    def take_stored(self, stored: Mapping[bytes, StepAnswer], key: bytes) -> Verdict | None:
-        """The same, of one that an earlier run bought; None if it bought none."""
+    def take_stored(self, stored: Mapping[bytes, StepAnswer], key: bytes) -> bool:
+        """The same, of one that an earlier run bought; whether it bought one."""
         known = stored.get(key)
-        if known is None:
-            return None
-        return self.take(orjson.loads(known.output), known.result_id, known.logprob)
+        if known is not None:
+            self.take(known.output, known.result_id, known.logprob)
+        return known is not None
 
-    def fail(self) -> Verdict:
-        """The present step gave no usable answer; whether one of the others stands now."""
-        return self._decide()
+    def judge(self, word: float | None) -> None:
+        """Take what the judge says of the newest answer, 0 to 1; None: it gave no verdict."""
+        newest = self.bought[-1]
+        self.bought[-1] = replace(newest, seen=replace(newest.seen, judged=word))
 
     def kept(self, verdict: Verdict) -> Bought | None:
         """The answer that a verdict keeps."""
         return None if verdict.kept is None else self.bought[verdict.kept]
 
-    def _decide(self) -> Verdict:
+    def decide(self) -> Verdict:
+        """Whether an answer stands after the present step."""
         return self._ladder.policy.decide(self.step, self._signals, [one.seen for one in self.bought])

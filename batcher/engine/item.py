@@ -18,26 +18,17 @@ from batcher.engine import policy
 from batcher.engine.binding import Binding
 from batcher.engine.call import Ask, Call, Fault, Valid
 from batcher.engine.call_clock import CallClock
-from batcher.engine.climbing import Bought, Climb, Ladder, Rung
+from batcher.engine.climber import Climber
+from batcher.engine.climbing import Rung
 from batcher.engine.entry import PATIENCE
+from batcher.engine.failing import Failed, TooLongError
 from batcher.engine.lane import Lane, load_document
 from batcher.engine.parts import group_by_size
 from batcher.engine.sender import HeldLease, LaneStoppedError, ModelStoppedError, Sender, Services
-from batcher.routing.ladder.policy import Verdict
 from batcher.store.attempts import NewResult
 from batcher.store.item_changes import ItemChange
 from batcher.store.leases import QueuedItem
 from batcher.tasks.rendering import document_messages, merge_messages, repair_messages
-
-
-class Failed(Exception):  # noqa: N818 - an outcome, not an error of the program
-    """The lane has no answer for the item."""
-
-    def __init__(self, failure: FailureClass, error: str, *, may_climb: bool) -> None:
-        super().__init__(error)
-        self.failure = failure
-        self.error = error
-        self.may_climb = may_climb
 
 
 class ItemRunner:
@@ -70,6 +61,9 @@ class ItemRunner:
             hasty = replace(services, retry=PATIENCE)
             away = partial(lane.router.is_away, services.traffic, lane.bindings)
             self._router = ItemRunner(lane.router.lane, item, lease, hasty, away)
+        self._judge: ItemRunner | None = None
+        if lane.ladder is not None and lane.ladder.judge is not None:
+            self._judge = ItemRunner(lane.ladder.judge.lane, item, lease, services)
         self.ended: ItemStatus | None = None
         self.failure: FailureClass | None = None
         self._is_running = False
@@ -85,10 +79,20 @@ class ItemRunner:
         return self._item.id
 
     @property
+    def result_key(self) -> bytes:
+        """What its answer is stored by."""
+        return self._item.result_key
+
+    @property
+    def purpose(self) -> Purpose:
+        """What its first call is paid for."""
+        return self._lane.purpose_of(self._item)
+
+    @property
     def calls_in_flight(self) -> int:
         """Calls of this item that are marked or on the wire."""
-        of_router = self._router.calls_in_flight if self._router else 0
-        return self._sender.calls_in_flight + of_router
+        others = [runner.calls_in_flight for runner in (self._router, self._judge) if runner is not None]
+        return self._sender.calls_in_flight + sum(others)
 
     @property
     def may_be_cut_off(self) -> bool:
@@ -132,11 +136,11 @@ class ItemRunner:
             )
             try:
                 if self._lane.ladder is not None and not document.images:
-                    await self._climb(self._lane.ladder, document.text, ask)
+                    await Climber(self, self._services, self._lane, document).climb(ask)
                 else:
                     await self.answer(ask, self._as_answer)
                 return
-            except _TooLongError as error:
+            except TooLongError as error:
                 if document.images:
                     raise Failed(FailureClass.TOO_LONG, str(error), may_climb=True) from error
             room = max(1, min(room, estimate_tokens(document.text)) // 2)
@@ -152,7 +156,7 @@ class ItemRunner:
         if ask.key not in known:
             try:
                 known[ask.key] = await runner.answer(ask, purpose=Purpose.ROUTE)
-            except (Failed, _TooLongError):
+            except (Failed, TooLongError):
                 return lane.queue
             except LaneStoppedError:
                 if lane.router.lane.stopped is None:
@@ -173,7 +177,7 @@ class ItemRunner:
         while room >= _SMALLEST_PART_TOKENS:
             try:
                 return await self._map(document, room)
-            except _TooLongError:
+            except TooLongError:
                 room //= 2
         model = self._lane.first.model.name
         what = f"{model} has no room for a part of the document beside the instructions"
@@ -183,7 +187,7 @@ class ItemRunner:
         pieces = split_text(document.text, room, estimate_tokens)
         asks = []
         for number, piece in enumerate(pieces, start=1):
-            key = self._part_key(b"part", piece.encode())
+            key = self.part_key(b"part", piece.encode())
             part = Document(hash=key, text=piece)
             messages = document_messages(self._lane.spec, part, part=(number, len(pieces)))
             asks.append(Ask(key, number, messages))
@@ -203,11 +207,11 @@ class ItemRunner:
                     await self.answer(merge, self._as_answer)
                     return
                 answers = await self._gather([self._merge_of(group) for group in groups])
-            except _TooLongError:
+            except TooLongError:
                 room //= 2
 
     def _merge_of(self, answers: Sequence[Any]) -> Ask:
-        key = self._part_key(b"merge", orjson.dumps(answers))
+        key = self.part_key(b"merge", orjson.dumps(answers))
         return Ask(key, 1, merge_messages(self._lane.spec, answers))
 
     async def _gather(self, asks: Sequence[Ask]) -> list[Any]:
@@ -221,59 +225,19 @@ class ItemRunner:
         known |= dict(zip(missing, answered, strict=True))
         return [known[ask.key] for ask in asks]
 
-    def _part_key(self, kind: bytes, content: bytes) -> bytes:
+    def part_key(self, kind: bytes, content: bytes) -> bytes:
+        """What an answer for a part of the item, or on the way to its own, is stored by."""
         return blake2b(self._item.result_key + kind + b"\0" + content, digest_size=20).digest()
 
-    async def _climb(self, ladder: Ladder, text: str, ask: Ask) -> None:
-        """Ask the steps of a learned ladder until an answer stands.
-
-        Those that do not stand are kept under keys of their own, so that none is paid for twice.
-        """
-        climb = Climb(ladder, text)
-        names = [rung.binding.model.name for rung in ladder.rungs]
-        keys = {name: self._part_key(b"rung", name.encode()) for name in names}
-        stored = await self._services.find_steps(self._lane, list(keys.values()))
-        while True:
-            key = keys[climb.rung.binding.model.name]
-            verdict = climb.take_stored(stored, key) or await self._ask_step(climb, replace(ask, key=key))
-            if self.ended is not None:
-                return
-            if verdict.stands and (kept := climb.kept(verdict)) is not None:
-                self._services.writer.change(self._promoted(kept))
-                self.ended = ItemStatus.DONE
-                return
-            climb.step += 1
-
-    async def _ask_step(self, climb: Climb, ask: Ask) -> Verdict:
-        """Ask the present step; if an answer stands with it, the item is done with the call."""
-        verdicts = []
-
-        def conclude(outcome: Valid, _: Binding) -> _Conclusion:
-            verdict = climb.take_valid(outcome)
-            verdicts.append(verdict)
-            kept = climb.kept(verdict)
-            if not verdict.stands or kept is None:
-                return outcome.result, None
-            if kept is not climb.bought[-1]:
-                return outcome.result, self._promoted(kept)
-            own = replace(outcome.result, result_key=self._item.result_key)
-            return own, self._done(kept.model, kept.tier)
-
-        purpose = self._lane.purpose_of(self._item) if climb.step == climb.first else Purpose.ESCALATION
-        try:
-            await self.answer(ask, conclude, rung=climb.rung, purpose=purpose)
-        except (Failed, _TooLongError) as error:
-            if isinstance(error, Failed) and not error.may_climb:
-                raise
-            if climb.is_last and not climb.bought:
-                raise
-            return climb.fail()
-        return verdicts[-1]
+    async def answer_of_judge(self, ask: Ask) -> Any:
+        """A verdict of the judge of the lane's ladder; raises what :meth:`answer` does."""
+        assert self._judge is not None
+        return await self._judge.answer(ask, purpose=Purpose.JUDGE)
 
     async def answer(
         self,
         ask: Ask,
-        conclude: Callable[[Valid, Binding], _Conclusion] = lambda outcome, _: (outcome.result, None),
+        conclude: Callable[[Valid, Binding], Conclusion] = lambda outcome, _: (outcome.result, None),
         *,
         rung: Rung | None = None,
         purpose: Purpose | None = None,
@@ -288,12 +252,12 @@ class ItemRunner:
 
         Raises:
             Failed: if this lane will not give one.
-            _TooLongError: if the request does not fit the model's context.
+            TooLongError: if the request does not fit the model's context.
         """
         services, lane = self._services, self._lane
         messages, enlarged = ask.messages, 1
         history, clock = policy.History(), CallClock()
-        purpose = purpose or lane.purpose_of(self._item)
+        purpose = purpose or self.purpose
         tier = lane.tier if rung is None else rung.tier
         while True:
             clock.start()
@@ -324,7 +288,7 @@ class ItemRunner:
                 enlarged *= 2
                 history = replace(history, enlargements=1)
             elif isinstance(decision, policy.Split):
-                raise _TooLongError(outcome.error)
+                raise TooLongError(outcome.error)
             elif isinstance(decision, policy.StopLane):
                 lane.stop(binding, f"{binding.model.provider}: {outcome.error}")
             else:
@@ -356,16 +320,13 @@ class ItemRunner:
             outcome.failure, history, self._services.retry, retry_after_s=outcome.retry_after_s
         )
 
-    def _as_answer(self, outcome: Valid, binding: Binding) -> _Conclusion:
-        return outcome.result, self._done(binding.model.name, self._lane.tier)
+    def _as_answer(self, outcome: Valid, binding: Binding) -> Conclusion:
+        return outcome.result, self.done(binding.model.name, self._lane.tier)
 
-    def _done(self, model: str, tier: str) -> ItemChange:
+    def done(self, model: str, tier: str) -> ItemChange:
+        """The change that ends the item with a model's answer."""
         lot = self._lane.lot(self._item.result_key, model)
         return replace(self.given_back(), status=ItemStatus.DONE, tier=tier, model=model, draw=lot)
-
-    def _promoted(self, kept: Bought) -> ItemChange:
-        """Done with the answer of an earlier step of its ladder."""
-        return replace(self._done(kept.model, kept.tier), promotes=kept.result_id)
 
     def _after_failure(self, failed: Failed) -> ItemChange:
         rung = self._lane.next_rung() if failed.may_climb else None
@@ -391,9 +352,5 @@ class ItemRunner:
 
 _SMALLEST_PART_TOKENS = 32
 
-_Conclusion = tuple[NewResult, ItemChange | None]
+Conclusion = tuple[NewResult, ItemChange | None]
 """What a valid answer is stored as, and what its item becomes with it; None: nothing yet."""
-
-
-class _TooLongError(Exception):
-    """A request does not fit the model's context."""

@@ -13,6 +13,7 @@ from batcher.catalog.models import Catalog, Model
 from batcher.catalog.privacy import Place
 from batcher.domain import Document, Image, Purpose
 from batcher.engine.binding import Binding
+from batcher.engine.checks import RungJudge, Verifier
 from batcher.engine.climbing import Ladder, Rung
 from batcher.engine.entry import EntryRouter
 from batcher.engine.routed import Staffing
@@ -23,6 +24,7 @@ from batcher.planning.naming import tier_of
 from batcher.planning.router import RouteParser, open_routes, router_task
 from batcher.providers.base import Provider
 from batcher.providers.factory import schema_bytes_as_sent
+from batcher.quality.judge import judge_spec
 from batcher.quality.sampling import Sampling
 from batcher.store.database import Store
 from batcher.store.documents import images_of, text_of
@@ -234,6 +236,7 @@ class LaneFactory:
     def _with_ladder(self, job: Job, spec: TaskSpec, queue: str, ladder_id: int) -> Lane:
         assert self._load_ladder is not None
         policy = self._load_ladder(ladder_id)
+        task = self._load_task(spec)
         rungs = []
         for step in policy.steps:
             [model] = usable_models(self._catalog, queue, step.model, self._staffing.is_usable)
@@ -243,11 +246,24 @@ class LaneFactory:
             spec,
             rungs[0].tier,
             tuple(rung.binding for rung in rungs),
-            AnswerParser(spec, self._load_task(spec)),
+            AnswerParser(spec, task),
             sampling=Sampling.of(job),
             queue=queue,
-            ladder=Ladder(policy, tuple(rungs)),
+            ladder=Ladder(
+                policy,
+                tuple(rungs),
+                Verifier(job.id, task) if policy.verifies else None,
+                self._judge(job, spec, queue, policy.judge) if policy.judge is not None else None,
+            ),
         )
+
+    def _judge(self, job: Job, spec: TaskSpec, queue: str, name: str) -> RungJudge:
+        """Who looks at answers before they stand. It is not told a right answer, also where one is known."""
+        [model] = usable_models(self._catalog, queue, name, self._staffing.is_usable)
+        tier = tier_of(self._catalog, name)
+        judging = judge_spec(replace(spec, judged=False), tier)
+        binding = replace(self._bind(job, judging, model), logprobs=False)
+        return RungJudge(Lane(job, judging, tier, (binding,), AnswerParser(judging)))
 
     def _bind(self, job: Job, spec: TaskSpec, model: Model, *, enforces: bool = True) -> Binding:
         info = self._catalog.providers[model.provider]

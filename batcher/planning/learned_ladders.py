@@ -13,8 +13,10 @@ from batcher.catalog.models import Catalog
 from batcher.errors import ConfigurationError, UsageError
 from batcher.planning.choice import Usable, usable_models
 from batcher.planning.order import Order
+from batcher.planning.sampling import judge_models
 from batcher.quality.evaluation import Measurement
 from batcher.quality.golden import GOLDEN
+from batcher.quality.sampling import NO_JUDGE
 from batcher.routing.ladder.policy import LadderPolicy
 from batcher.routing.ladder.records import GoldenRow, RecordedAnswer
 from batcher.store.documents import text_of
@@ -47,13 +49,16 @@ def with_learned_ladder(
         )
     policy = LadderPolicy.from_json(orjson.loads(stored.policy))
     names = policy.models
-    gone = [name for name in names if name not in catalog.models]
+    asked = names if policy.judge is None else [*names, policy.judge]
+    gone = [name for name in asked if name not in catalog.models]
     if gone:
         raise ConfigurationError(
             f"The learned ladder asks {gone[0]}, which the catalogue no longer has. Learn it again: "
             "batcher ladder learn"
         )
-    models = [usable_models(catalog, order.tier, name, is_usable)[0] for name in names]
+    models = [usable_models(catalog, order.tier, name, is_usable)[0] for name in asked]
+    if policy.judge is not None and order.request.judge is not None:
+        _check_other_judge(catalog, order.request.judge, policy.judge, is_usable)
     return replace(
         order,
         model=models[0],
@@ -61,6 +66,16 @@ def with_learned_ladder(
         learned=policy,
         entry=None,
         accepts=tuple(dict.fromkeys((*names, *order.accepts))),
+    )
+
+
+def _check_other_judge(catalog: Catalog, named: str, of_ladder: str, is_usable: Usable) -> None:
+    """Answers stand on the word of the ladder's judge: asked again, it would only agree with itself."""
+    if named == NO_JUDGE or any(model.name != of_ladder for model in judge_models(catalog, named, is_usable)):
+        return
+    raise UsageError(
+        f"Answers of this ladder stand on the word of {of_ladder}, which cannot check them too. "
+        f"Name another --judge, or --judge {NO_JUDGE}"
     )
 
 

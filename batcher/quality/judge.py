@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
@@ -91,6 +91,11 @@ class Verdict:
     score: float
     reason: str
 
+    @property
+    def grade(self) -> float:
+        """Both in one number, 0 to 1: whether it can be used counts one half, how much is right the other."""
+        return (self.correct + self.score) / 2
+
 
 def judge_spec(spec: TaskSpec, tier: str) -> TaskSpec:
     """The task of judging another task's answers.
@@ -149,8 +154,12 @@ def judged_document(text: str, images: Sequence[Image], output: str, expected: s
 
 def read_verdict(output: str) -> Verdict:
     """A judge's answer, which fits :data:`VERDICT_SCHEMA`."""
-    read = orjson.loads(output)
-    return Verdict(bool(read["correct"]), float(read["score"]), str(read["reason"]))
+    return verdict_of(orjson.loads(output))
+
+
+def verdict_of(answer: Mapping[str, Any]) -> Verdict:
+    """The same of an answer that was read already."""
+    return Verdict(bool(answer["correct"]), float(answer["score"]), str(answer["reason"]))
 
 
 def by_model(model: str) -> str:

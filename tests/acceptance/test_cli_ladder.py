@@ -13,7 +13,7 @@ from batcher.simulator.faults import Fault
 from batcher.simulator.requests import Call
 from tests.support.vendor_server import VendorServer
 
-from .conftest import CONFIG, Cli
+from .conftest import CONFIG, TASK, Cli
 
 CHEAP, DEAR = "gpt-4o-mini", "gpt-4.1"
 CHEAP_ID = "gpt-4o-mini-2024-07-18"
@@ -35,7 +35,7 @@ WORDS = [
 ]
 
 
-def make_documents(folder: Path, count: int, seed: int) -> list[str]:
+def make_documents(folder: Path, count: int, seed: int, filler: str = "") -> list[str]:
     """Half of them are tricky, which the cheap model gets wrong; returns the tricky ones' names."""
     draw = random.Random(seed)
     folder.mkdir()
@@ -45,7 +45,7 @@ def make_documents(folder: Path, count: int, seed: int) -> list[str]:
         if number % 2:
             words.insert(draw.randrange(30), "notwithstanding hereinafter provided")
             tricky.append(f"{number:03}.txt")
-        (folder / f"{number:03}.txt").write_text(f"Paper {seed}-{number}. " + " ".join(words))
+        (folder / f"{number:03}.txt").write_text(f"Paper {seed}-{number}. " + " ".join(words) + filler)
     return tricky
 
 
@@ -156,3 +156,90 @@ def test_too_few_known_answers_are_said(cli: Cli, known: Path) -> None:
         code=2,
     )
     assert "golden rows" in found.err
+
+
+VERIFYING = TASK.replace("    tier=", "    verifier=lambda text, answer: answer['title'] in text, tier=", 1)
+JUDGE = "gpt-4.1-mini"
+LONG = " copper signal" * 200
+"""Reading it is dear, so that a judge that reads at a fifth of the price is worth its call."""
+
+
+def subtle(call: Call) -> Fault | None:
+    """The cheap model names another paper now and then, which neither its answer nor the text gives away."""
+    paper = call.text.partition("Paper ")[2].split(".")[0]
+    number = int(paper.partition("-")[2])
+    if call.model.startswith(JUDGE):
+        asked = json.loads(call.text.partition("<answer-")[2].partition(">")[2].partition("</answer-")[0])
+        is_right = asked["title"] == f"Paper {paper}"
+        verdict = {"reason": "the title", "score": float(is_right), "correct": is_right}
+        return Fault(text=json.dumps(verdict), times=None)
+    is_wrong = call.model == CHEAP_ID and number * 37 % 100 < 30
+    title = f"Paper {paper[::-1]}" if is_wrong else f"Paper {paper}"
+    return Fault(text=json.dumps({**RIGHT, "title": title}), times=None)
+
+
+@pytest.fixture
+def subtle_known(cli: Cli, known: Path, vendor_server: VendorServer) -> Path:
+    """Known documents whose titles differ, and a judge beside the two models."""
+    rows = [{"file": f"{n:03}.txt", "expected": {"title": f"Paper 1-{n}"}} for n in range(160)]
+    for path in known.glob("*.txt"):
+        path.write_text(path.read_text() + LONG)
+    (known / "golden.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    limits = f'[models."{JUDGE}"]\nrpm = 1000000\ntpm = 1000000000\n'
+    with (cli.folder / "batcher.toml").open("a") as config:
+        config.write(limits)
+    (cli.folder / "cards" / "task.py").write_text(TASK.replace("correct_at=0.5", "correct_at=1.0"))
+    vendor_server.on_call(subtle)
+    return known
+
+
+def climbed(cli: Cli, count: int) -> tuple[int, dict[str, Any]]:
+    """Submit fresh documents: how many answers are right, and the spend by purpose."""
+    make_documents(cli.folder / "fresh", count, seed=4, filler=LONG)
+    cli("submit", "fresh", "--task", "./cards", "--learned-ladder", "--yes")
+    results = [json.loads(line) for line in cli("results", "--format", "jsonl").out.splitlines()]
+    right = [row["output"]["title"] == f"Paper 4-{int(Path(row['source']).stem)}" for row in results]
+    found = cli("spend", "--by", "purpose", "--json").json
+    return sum(right), {row["purpose"]: row for row in found}
+
+
+def test_what_the_task_s_verifier_doubts_climbs(cli: Cli, subtle_known: Path) -> None:
+    task = cli.folder / "cards" / "task.py"
+    task.write_text(VERIFYING.replace("correct_at=0.5", "correct_at=1.0"))
+    learned = learn(cli, "--accuracy", 0.95)
+    assert [step["model"] for step in learned["steps"]] == [CHEAP, DEAR]
+    assert learned["verifier"]
+    right, by_purpose = climbed(cli, 40)
+    assert right == 40
+    assert by_purpose["escalation"]["calls"] == sum(n * 37 % 100 < 30 for n in range(40))
+    task.write_text(task.read_text().replace("answer['title'] in text", "answer['name'] in text"))
+    make_documents(cli.folder / "more", 4, seed=5)
+    told = cli("submit", "more", "--task", "./cards", "--learned-ladder", "--yes")
+    assert "cannot be verified, and climb: The verifier of task 'cards' failed" in told.err
+    assert len(cli("results", "--format", "jsonl").lines) == 4
+    found = {row["purpose"]: row for row in cli("spend", "--by", "purpose", "--json").json}
+    assert found["escalation"]["calls"] == by_purpose["escalation"]["calls"] + 4
+
+
+def test_what_a_judge_doubts_climbs_and_its_calls_are_on_the_books(
+    cli: Cli, vendor_server: VendorServer, subtle_known: Path
+) -> None:
+    learned = learn(cli, "--accuracy", 0.95, "--judge", JUDGE)
+    assert [step["model"] for step in learned["steps"]] == [CHEAP, DEAR]
+    assert learned["judge"] == JUDGE
+    models = {one["model"]: one for one in learned["evidence"]["models"]}
+    assert learned["evidence"]["cost_usd"] > models[CHEAP]["cost_usd"] + 0.25 * models[DEAR]["cost_usd"]
+    vendor_server.clear_bill()
+    assert learn(cli, "--accuracy", 0.95, "--judge", JUDGE)["steps"] == learned["steps"]
+    assert vendor_server.bill == [], "what is judged is not judged again"
+    before = {row["purpose"]: row for row in cli("spend", "--by", "purpose", "--json").json}
+    right, by_purpose = climbed(cli, 40)
+    assert right == 40
+    assert by_purpose["judge"]["calls"] - before["judge"]["calls"] == 40
+    assert by_purpose["escalation"]["calls"] == sum(n * 37 % 100 < 30 for n in range(40))
+    booked = sum(row["booked_usd"] for row in by_purpose.values())
+    known = sum(row["booked_usd"] for row in before.values())
+    bill = sum(line.cost_nusd for line in vendor_server.bill) / 1e9
+    assert booked - known == pytest.approx(bill, abs=1e-12)
+    refused = cli(*("submit", "fresh", "--task", "./cards", "--learned-ladder", "--judge", JUDGE), code=2).err
+    assert "which cannot check them too" in refused
