@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from batcher.engine.engine import Engine
     from batcher.engine.floor_watch import FloorWatch
     from batcher.engine.judging import Judging
+    from batcher.engine.ladder_watch import LadderWatch
+    from batcher.engine.sample_scoring import Watch
     from batcher.engine.stages import HandOver
     from batcher.limits.base import Limiter
     from batcher.planning.routing import Router
@@ -210,8 +212,20 @@ class Runtime:
             options,
             self.judging,
             self.hand_over,
-            self.floor_watch,
+            self.watches,
         )
+
+    @property
+    def watches(self) -> tuple[Watch, ...]:
+        """What looks after jobs by what is scored of their answers."""
+        return self.floor_watch, self.ladder_watch
+
+    @cached_property
+    def ladder_watch(self) -> LadderWatch:
+        """What tells of learned ladders whose answers fall short of their promise."""
+        from batcher.engine.ladder_watch import LadderWatch
+
+        return LadderWatch(self.store, self.ledger, self.ladder_policy, self.find_task)
 
     @cached_property
     def floor_watch(self) -> FloorWatch:

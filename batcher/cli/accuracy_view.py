@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from batcher.quality.estimates import JUDGES, KNOWN, PEOPLE
 
 if TYPE_CHECKING:
+    from batcher.planning.ladder_record import Production
     from batcher.quality.estimates import Estimate, Sampled
     from batcher.quality.golden import Accuracy
     from batcher.quality.sampling import Sampling
@@ -120,6 +121,20 @@ def sampled_json(found: Sampled | None, sampling: Sampling | None) -> dict[str, 
             "judged": found.corrected.judged,
             "audited": found.corrected.audited,
         },
+    }
+
+
+def production_json(found: Production | None) -> dict[str, Any] | None:
+    """How a learned ladder does in production, as JSON values; null without one."""
+    if found is None:
+        return None
+    return {
+        "ladder": found.ladder_id,
+        "promised": found.promised,
+        "jobs": found.jobs,
+        "estimate": None if found.estimate is None else _estimate_json(found.estimate),
+        "falls_short": found.falls_short,
+        "learn_again": found.command,
     }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batcher.budget.ledger import Balance, job_account
 from batcher.budget.spend import Spend, day_balance, spend_of_job, total_of
-from batcher.cli.accuracy_view import accuracy_json, sampled_json
+from batcher.cli.accuracy_view import accuracy_json, production_json, sampled_json
 from batcher.cli.judging_view import judging_json
 from batcher.cli.output import iso_time, usd, usd_or_none
 from batcher.cli.routing_view import routing_json
@@ -19,6 +19,7 @@ from batcher.domain import ItemStatus, JobState
 from batcher.engine.worker_names import is_dead
 from batcher.errors import BatcherError
 from batcher.planning.choice import pick_model
+from batcher.planning.ladder_record import Production, production_of
 from batcher.planning.record import Estimate
 from batcher.planning.routed_saving import RoutedSaving, routed_saving
 from batcher.quality.estimates import Sampled, read_sampled
@@ -63,6 +64,7 @@ class JobView:
         by_workers: whether workers do the work, and not who submits it.
         saving: what routing saved it; None if it is not routed.
         judging: how far judges are with its answers; None if there is nothing to judge.
+        ladder: how the learned ladder that its documents climb does; None if they climb none.
         stages: its steps, if it has several: its counts are of documents then, and its sums of all steps.
     """
 
@@ -83,6 +85,7 @@ class JobView:
     has_worker: bool
     by_workers: bool = False
     saving: RoutedSaving | None = None
+    ladder: Production | None = None
     stages: tuple[StageView, ...] = ()
     judging: JudgingState | None = None
 
@@ -148,6 +151,7 @@ class JobView:
             "sampled": sampled_json(self.sampled, Sampling.of(job)),
             "judging": judging_json(self.judging),
             "routing": routing_json(job, self.saving),
+            "ladder": production_json(self.ladder),
             "created_at": iso_time(job.created_at),
             "started_at": iso_time(job.started_at),
             "finished_at": iso_time(job.finished_at),
@@ -230,6 +234,7 @@ def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
         sampled=read_sampled(connection, job_id),
         estimate=Estimate.of_job(job),
         saving=_saving(connection, runtime, job),
+        ladder=production_of(connection, job),
         by_workers=runtime.settings.broker_url is not None,
         has_worker=any(not is_dead(worker) for _, worker in active_workers(connection, job_id)),
         stages=read_stages(connection, steps),

@@ -17,6 +17,7 @@ from batcher.settings import Settings
 
 if TYPE_CHECKING:
     from batcher.cli.evaluate import Wanted
+    from batcher.planning.ladder_record import Production
     from batcher.planning.order import SubmitRequest
     from batcher.routing.ladder.goals import Goal
     from batcher.routing.ladder.policy import LadderPolicy
@@ -104,6 +105,7 @@ def _learn(
     from batcher.cli.ladder_judging import judged_by
     from batcher.planning.candidates import candidate_orders
     from batcher.planning.ladder_checks import RungJudging, verified_rows
+    from batcher.planning.ladder_record import read_production
     from batcher.planning.learned_ladders import read_golden_rows
     from batcher.routing.ladder.policy import evidence_to_json
     from batcher.runtime import Runtime
@@ -134,7 +136,8 @@ def _learn(
         evidence = orjson.dumps(evidence_to_json(policy.evidence)).decode()
         now = runtime.store.now(connection)
         number = add_ladder(connection, spec.name, spec.fingerprint, stored, evidence, now)
-    _tell(policy, number, spec.name, as_json=wanted.as_json)
+        production = read_production(connection, number, spec, policy)
+    _tell(policy, production, spec.name, as_json=wanted.as_json)
     return 0 if policy.reached else 1
 
 
@@ -154,6 +157,7 @@ def show(settings: Settings, task: str, params: tuple[str, ...], as_json: bool) 
     """The ladder in force for a task as it stands."""
     import orjson
 
+    from batcher.planning.ladder_record import read_production
     from batcher.routing.ladder.policy import LadderPolicy
     from batcher.store.ladders import newest_ladder
     from batcher.store.schema import open_to_read
@@ -162,22 +166,25 @@ def show(settings: Settings, task: str, params: tuple[str, ...], as_json: bool) 
 
     spec = load_task(task).spec(parse_assignments(params))
     store = open_to_read(settings.store_url())
-    stored = None
+    shown = None
     if store is not None:
         with store.read() as connection:
             stored = newest_ladder(connection, spec.fingerprint)
+            if stored is not None:
+                policy = LadderPolicy.from_json(orjson.loads(stored.policy))
+                shown = policy, read_production(connection, stored.id, spec, policy)
         store.close()
-    if stored is None:
+    if shown is None:
         raise UsageError(f"No ladder was learned for task {spec.name} as it stands: batcher ladder learn")
-    _tell(LadderPolicy.from_json(orjson.loads(stored.policy)), stored.id, spec.name, as_json=as_json)
+    _tell(*shown, spec.name, as_json=as_json)
     return 0
 
 
-def _tell(policy: LadderPolicy, number: int, task: str, *, as_json: bool) -> None:
+def _tell(policy: LadderPolicy, production: Production, task: str, *, as_json: bool) -> None:
     if as_json:
-        echo_json(_as_json(policy, number, task))
+        echo_json(_as_json(policy, production, task))
         return
-    found = policy.evidence
+    found, number = policy.evidence, production.ladder_id
     reached = "" if policy.reached else ", which it is not expected to reach"
     say(f"Ladder {number} of task {task}, for {policy.target}{reached}")
     say("")
@@ -192,6 +199,7 @@ def _tell(policy: LadderPolicy, number: int, task: str, *, as_json: bool) -> Non
         f"{found.rows:,} known answers) at {format_usd(round(found.cost_nusd))} a document; "
         f"{found.best_model} alone {found.best_accuracy:.1%} at {format_usd(round(found.best_cost_nusd))}"
     )
+    say(f"In production: {production.words}")
     say("Climb it with: batcher submit PATH --task " + task + " --learned-ladder")
 
 
@@ -203,7 +211,8 @@ def _steps(policy: LadderPolicy) -> Iterator[tuple[str, ...]]:
         yield str(place), step.model, bar + (skipped if step.enters_at else "")
 
 
-def _as_json(policy: LadderPolicy, number: int, task: str) -> dict[str, Any]:
+def _as_json(policy: LadderPolicy, production: Production, task: str) -> dict[str, Any]:
+    from batcher.cli.accuracy_view import production_json
     from batcher.cli.output import usd
     from batcher.routing.ladder.policy import evidence_to_json
 
@@ -211,10 +220,11 @@ def _as_json(policy: LadderPolicy, number: int, task: str) -> dict[str, Any]:
     money = {name: evidence.pop(f"{name}_nusd") for name in ("cost", "cost_error", "best_cost")}
     by_model = evidence.pop("by_model")
     return {
-        "ladder": number,
+        "ladder": production.ladder_id,
         "task": task,
         "target": policy.target,
         "reached": policy.reached,
+        "production": production_json(production),
         "verifier": policy.verifies,
         "judge": policy.judge,
         "steps": [

@@ -108,6 +108,7 @@ def _facts(view: JobView, run: Run | None) -> list[tuple[str, str]]:
         ("fields", _fields(view.accuracy)),
         *sampled_lines(view.sampled, Sampling.of(view.job), view.job.id),
         ("judging", judging_words(view.judging)),
+        ("ladder", "" if view.ladder is None else view.ladder.words),
     ]
 
 

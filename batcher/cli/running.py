@@ -215,7 +215,8 @@ def _score(runtime: Runtime, job_id: int) -> None:
         score_samples(runtime.store, job_id, task.score, spec.correct_at)
     # What its judges said last, or the last items of a judge's own job.
     runtime.judging.keep_up([job_id], at_once=True)
-    runtime.floor_watch.keep_up([job_id], at_once=True)
+    for watch in runtime.watches:
+        watch.keep_up([job_id], at_once=True)
 
 
 _STOPPING: Final = (

@@ -14,7 +14,6 @@ from typing import Any, Final
 from batcher.budget.ledger import Ledger
 from batcher.domain import ItemStatus, JobState, Purpose
 from batcher.engine.control import INTERRUPTED, Control, Ending, joined
-from batcher.engine.floor_watch import FloorWatch
 from batcher.engine.item import ItemRunner
 from batcher.engine.judging import Judging
 from batcher.engine.lane import Lane, LaneFactory, read_images, read_parts, read_steps
@@ -23,6 +22,7 @@ from batcher.engine.marks import BudgetExhaustedError, LeaseLostError
 from batcher.engine.options import EngineOptions
 from batcher.engine.patience import Patience, patience_with
 from batcher.engine.progress import Progress
+from batcher.engine.sample_scoring import Watch
 from batcher.engine.sender import HeldLease, LaneStoppedError, Services
 from batcher.engine.shortages import Shortage
 from batcher.engine.stages import HandOver
@@ -48,7 +48,7 @@ class Engine:
         options: sizes and times.
         judging: has drawn answers judged; None: nobody does here.
         hand_over: takes answers of staged jobs from step to step; None: nobody does here.
-        floor_watch: keeps routed jobs on the model that the evidence asks for; None: nobody does here.
+        watches: look after jobs by what is scored of their answers.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Engine:
         options: EngineOptions,
         judging: Judging | None = None,
         hand_over: HandOver | None = None,
-        floor_watch: FloorWatch | None = None,
+        watches: Sequence[Watch] = (),
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -82,7 +82,7 @@ class Engine:
         self._control = Control(store, self._leaser)
         self._judging = judging
         self._hand_over = hand_over
-        self._floor_watch = floor_watch
+        self._watches = watches
         self._halted: set[int] = set()
         self._fault: BaseException | None = None
         self.progress = Progress()
@@ -374,8 +374,8 @@ class Engine:
             if job_ids is not None and not working:
                 self.stop()
             self._halt(set(at_work) - set(working))
-            if not self._stopping and self._floor_watch is not None:
-                await self._in_thread(self._floor_watch.keep_up, job_ids)
+            for watch in self._watches if not self._stopping else ():
+                await self._in_thread(watch.keep_up, job_ids)
             if not self._stopping and await self._more_to_judge(job_ids):
                 self._changed.set()
             while not self._stopping and await self._in_thread(self._hand_over_page, job_ids):

@@ -15,9 +15,9 @@ from sqlalchemy import Connection
 
 from batcher.alerts.book import Alert, Rule, raise_alert
 from batcher.budget.ledger import Ledger
-from batcher.errors import BatcherError, ConfigurationError, StoreAwayError
+from batcher.engine.sample_scoring import SampleScorer
+from batcher.errors import ConfigurationError
 from batcher.planning.routing import Router
-from batcher.quality.golden import score_samples
 from batcher.routing.choice import percent
 from batcher.routing.state import Routing
 from batcher.store.database import Store
@@ -49,10 +49,8 @@ class FloorWatch:
         self._store = store
         self._ledger = ledger
         self._router = router
-        self._find_task = find_task
-        self._tasks: dict[int, Task | None] = {}
+        self._scorer = SampleScorer(store, find_task)
         self._seen: dict[int, int] = {}
-        self._unscorable: set[int] = set()
         self._next_look_at = 0.0
 
     def keep_up(self, job_ids: Sequence[int] | None, *, at_once: bool = False) -> None:
@@ -73,7 +71,7 @@ class FloorWatch:
         self._next_look_at = time.monotonic() + max(LOOK_EVERY_S, LOOK_SHARE * took)
 
     def _look_after(self, job: Job, *, at_once: bool) -> None:
-        self._score(job)
+        self._scorer.score(job)
         routing = Routing.of(job)
         if routing is None:
             return
@@ -116,21 +114,3 @@ class FloorWatch:
             f"{job.task}. {after.reason}.\nSee: batcher status {job.id}",
         )
         raise_alert(connection, alert, self._ledger.today(connection), now)
-
-    def _score(self, job: Job) -> None:
-        """Score what was answered since the last look and has a known answer."""
-        if job.id in self._unscorable:
-            return
-        spec = TaskSpec.from_json(job.spec)
-        if job.id not in self._tasks:
-            self._tasks[job.id] = self._find_task(spec)
-        task = self._tasks[job.id]
-        if task is None:
-            return
-        try:
-            score_samples(self._store, job.id, task.score, spec.correct_at)
-        except StoreAwayError:
-            raise
-        except BatcherError as error:
-            self._unscorable.add(job.id)
-            _log.warning("Answers of job %s are not scored: %s", job.id, error)

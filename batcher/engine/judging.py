@@ -25,6 +25,7 @@ from batcher.catalog.privacy import Place
 from batcher.domain import JobState, Purpose
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 from batcher.planning.admission import result_key
+from batcher.planning.learned_ladders import judge_of_ladder
 from batcher.planning.naming import start_tier
 from batcher.planning.routing import only_allowed
 from batcher.planning.sampling import judge_models
@@ -84,6 +85,7 @@ class Judging:
         self._place_of = place_of
         self._unjudged: set[int] = set()
         self._tell_again_at: dict[int, float] = {}
+        self._of_ladders: dict[int | None, str | None] = {}
         self._turn = threading.Lock()
         self._next_look_at = 0.0
 
@@ -187,6 +189,10 @@ class Judging:
         # One process at a time: two would make two jobs of one judge.
         connection.execute(select(jobs.c.id).where(jobs.c.id == job.id).with_for_update())
         spec = TaskSpec.from_json(job.spec)
+        if job.ladder_policy_id not in self._of_ladders:
+            self._of_ladders[job.ladder_policy_id] = judge_of_ladder(connection, job.ladder_policy_id)
+        of_ladder = self._of_ladders[job.ladder_policy_id]
+        judges = [model for model in judges if model.name != of_ladder]
         by_judge: dict[str | None, list[Question]] = defaultdict(list)
         for question in open_questions(connection, job.id, judged=spec.judged, limit=PAGE):
             judge = choose_judge(judges, question, judge_own=sampling.judge_own)

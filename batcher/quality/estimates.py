@@ -20,7 +20,7 @@ from sqlalchemy import Connection, exists, func, select
 
 from batcher.quality.correction import Corrected, Judged, corrected_share
 from batcher.quality.golden import GOLDEN
-from batcher.quality.judge import JUDGE, PERSON
+from batcher.quality.judge import JUDGE, PERSON, by_model
 from batcher.quality.judgements import hopeless
 from batcher.statistics.agreement import Agreement, agreement
 from batcher.statistics.intervals import Interval
@@ -84,6 +84,7 @@ class Estimate:
         correct: how many of them were correct, each counted once: not the share's numerator.
         by: how many were decided by people, known answers and judges.
         answers: how many answers it speaks of.
+        effective: how many evenly drawn answers would say as much.
     """
 
     interval: Interval
@@ -91,6 +92,7 @@ class Estimate:
     correct: int
     by: dict[str, int]
     answers: int
+    effective: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,20 @@ def read_sampled(connection: Connection, job_id: int) -> Sampled | None:
     )
 
 
+def estimate_together(
+    connection: Connection, job_ids: Sequence[int], *, but_not_by: str | None = None
+) -> Estimate | None:
+    """The share of correct answers of several jobs together; None if nobody looked at any.
+
+    Args:
+        connection: any transaction.
+        job_ids: the jobs.
+        but_not_by: a model whose word as a judge counts for nothing.
+    """
+    looked = looked_at(connection, job_ids, but_not_by=but_not_by)
+    return _estimate(looked, _sizes(connection, job_ids)) if looked else None
+
+
 def agreements(looked: Iterable[Looked]) -> dict[str, Agreement]:
     """How far each judge agrees with people, on the answers that both looked at."""
     pairs: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
@@ -151,8 +167,13 @@ def agreements(looked: Iterable[Looked]) -> dict[str, Agreement]:
     return {judge: found for judge, found in compared.items() if found is not None}
 
 
-def looked_at(connection: Connection, job_ids: Sequence[int]) -> list[Looked]:
-    """The answers of these jobs that somebody looked at, in order of submission."""
+def looked_at(
+    connection: Connection, job_ids: Sequence[int], *, but_not_by: str | None = None
+) -> list[Looked]:
+    """The answers of these jobs that somebody looked at, in order of submission.
+
+    What one model said as a judge may be left out.
+    """
     query = (
         select(
             samples.c.item_id,
@@ -171,6 +192,8 @@ def looked_at(connection: Connection, job_ids: Sequence[int]) -> list[Looked]:
         .where(samples.c.job_id.in_(job_ids), samples.c.score.is_not(None))
         .order_by(samples.c.item_id, func.coalesce(samples.c.judged_at, 0.0), samples.c.judged_by)
     )
+    if but_not_by is not None:
+        query = query.where(samples.c.judged_by != by_model(but_not_by))
     by_item = groupby(connection.execute(query), key=lambda row: row.item_id)
     return [found for _, rows in by_item if (found := _looked(list(rows))) is not None]
 
@@ -262,6 +285,7 @@ def _estimate(looked: Sequence[Looked], sizes: Mapping[Part, int]) -> Estimate |
         correct=sum(one.correct for one in given),
         by=dict(Counter(one.by for one in given)),
         answers=sum(sizes.values()),
+        effective=share.effective,
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, exists, insert, select
 
+from batcher.domain import JobState
 from batcher.errors import UsageError
-from batcher.store.tables import ladder_policies
+from batcher.store.tables import jobs, ladder_policies, samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,23 @@ def get_ladder(connection: Connection, ladder_id: int) -> StoredLadder:
     query = select(ladder_policies).where(ladder_policies.c.id == ladder_id)
     found = _stored(connection.execute(query).one_or_none())
     if found is None:
-        raise UsageError(
-            f"There is no ladder {ladder_id} in this store. Calibrate one: batcher evaluate --calibrate"
-        )
+        raise UsageError(f"There is no ladder {ladder_id} in this store. Learn one: batcher ladder learn")
     return found
+
+
+def climbing_jobs(connection: Connection, job_ids: Sequence[int] | None) -> list[int]:
+    """Those of these jobs whose documents climb a ladder, oldest first; None for all that run."""
+    query = select(jobs.c.id).where(jobs.c.ladder_policy_id.is_not(None)).order_by(jobs.c.id)
+    if job_ids is None:
+        return list(connection.execute(query.where(jobs.c.state == JobState.RUNNING.value)).scalars())
+    return list(connection.execute(query.where(jobs.c.id.in_(job_ids))).scalars())
+
+
+def jobs_on_ladder(connection: Connection, ladder_id: int, most: int) -> list[int]:
+    """The newest jobs whose documents climbed a ladder, and of whose answers some were checked."""
+    checked = exists().where(samples.c.job_id == jobs.c.id, samples.c.score.is_not(None))
+    query = select(jobs.c.id).where(jobs.c.ladder_policy_id == ladder_id, checked)
+    return list(connection.execute(query.order_by(jobs.c.id.desc()).limit(most)).scalars())
 
 
 def _stored(row: Any) -> StoredLadder | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 
@@ -17,9 +18,11 @@ from batcher.engine.control import Ending
 from batcher.engine.engine import Engine
 from batcher.engine.ingestion import ingest
 from batcher.quality.sampling import Sampling
+from batcher.routing.ladder.policy import LadderPolicy
 from batcher.runtime import Runtime
 from batcher.settings import load_settings
 from batcher.store.jobs import Job, NewJob, create_job, get_job
+from batcher.store.ladders import add_ladder
 from batcher.store.tables import attempts, items, ledger_accounts, results, sampled_items, samples
 from batcher.tasks import Task
 from batcher.tasks.golden import Golden
@@ -79,9 +82,15 @@ def make_job(
     parent_id: int | None = None,
     sampling: Sampling | None = None,
     golden: Golden | None = None,
+    policy: LadderPolicy | None = None,
 ) -> Job:
     """Store a job with these texts by source, ready to run."""
     spec = task.spec({})
+    ladder_id = None
+    if policy is not None:
+        with runtime.store.write() as connection:
+            stored = orjson.dumps(policy.to_json()).decode()
+            ladder_id = add_ladder(connection, task.name, spec.fingerprint, stored, "{}", 1.0)
     names = [model] if model else [m.name for rung in (tier, *ladder) for m in runtime.catalog.tier(rung)]
     new = NewJob(
         corpus_key=b"k" * 20,
@@ -98,6 +107,7 @@ def make_job(
         purpose=purpose,
         parent_id=parent_id,
         sampling=None if sampling is None else sampling.to_json(),
+        ladder_policy_id=ladder_id,
     )
     with runtime.store.write() as connection:
         job = create_job(connection, new, runtime.store.now(connection))
