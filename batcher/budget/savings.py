@@ -182,7 +182,13 @@ def _work_by_job(period: Period | None, job_id: int | None) -> Any:
     answered = (
         (attempts.c.state == AttemptState.SETTLED.value)
         & (attempts.c.outcome == "ok")
-        & (attempts.c.purpose != Purpose.ROUTE.value)
+        & attempts.c.purpose.not_in([Purpose.ROUTE.value, Purpose.JUDGE.value])
+    )
+    # A judge that a learned ladder asks before an answer stands is part of its work; one that checks samples
+    # has a job of its own.
+    climbs = select(jobs.c.id).where(jobs.c.ladder_policy_id.is_not(None))
+    is_work = attempts.c.purpose.in_(_WORK) | (
+        (attempts.c.purpose == Purpose.JUDGE.value) & attempts.c.job_id.in_(climbs)
     )
 
     def of_answers(column: Any) -> Any:
@@ -198,7 +204,7 @@ def _work_by_job(period: Period | None, job_id: int | None) -> Any:
             of_answers(attempts.c.output_tokens).label("output"),
             func.sum(attempts.c.cost_nusd).label("paid"),
         )
-        .where(*booked_within(period, job_id), attempts.c.purpose.in_(_WORK))
+        .where(*booked_within(period, job_id), is_work)
         .group_by(attempts.c.job_id)
     )
 

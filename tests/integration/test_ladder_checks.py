@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from batcher.alerts.book import list_alerts
+from batcher.budget.savings import SavingKind, read_savings
 from batcher.catalog.models import Limits
 from batcher.cli.job_view import read_job_view
 from batcher.cli.report import report_lines
@@ -26,7 +27,18 @@ from batcher.simulator.requests import Call
 from batcher.store.tables import samples
 from batcher.tasks.golden import Golden, GoldenRow
 from tests.support.ladders import checked_policy
-from tests.support.runs import MODEL, TASK, item_statuses, job_of, make_job, make_runtime, reserved, rows, run
+from tests.support.runs import (
+    MODEL,
+    TASK,
+    item_statuses,
+    job_of,
+    make_job,
+    make_runtime,
+    reserved,
+    rows,
+    run,
+    spent,
+)
 from tests.support.vendor_server import VendorServer
 
 SAGE, DEAR = "gpt-4.1", "gpt-4o"
@@ -70,6 +82,11 @@ def test_what_the_judge_doubts_climbs(runtime: Runtime) -> None:
     assert calls(runtime) == {("answer", MODEL): 4, ("judge", SAGE): 4, ("escalation", DEAR): 2}
     assert given(runtime) == {"d0": MODEL, "d1": DEAR, "d2": MODEL, "d3": DEAR}
     assert reserved(runtime) == 0
+    with runtime.store.read() as connection:
+        saved = read_savings(connection, runtime.catalog, None, job.id, "UTC")
+    [cheap] = [one for one in saved if one.kind is SavingKind.CHEAP_TIERS]
+    assert cheap.count == 6
+    assert cheap.paid_nusd == spent(runtime), "the judge is part of what these answers cost"
 
 
 def test_an_answer_that_cannot_be_judged_climbs(runtime: Runtime, vendor_server: VendorServer) -> None:
