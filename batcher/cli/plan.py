@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from batcher.budget.ledger import Ledger
     from batcher.catalog.models import Model
     from batcher.planning.caps import Books
+    from batcher.planning.choice import Usable
     from batcher.planning.judging import JudgePricer
     from batcher.planning.order import Order, SubmitRequest
     from batcher.planning.plan import Plan, Planner
@@ -136,26 +137,27 @@ def _make_plan(runtime: Runtime, request: SubmitRequest, finish_by: str | None) 
     from batcher.store.database import Store
     from batcher.store.schema import open_to_read
 
-    with privacy_explained(request.route):
-        order = _checked(runtime, request)
+    with privacy_explained(runtime, request):
+        order, usable = _checked(runtime, request)
     url = runtime.settings.store_url()
     store = open_to_read(url)
     if store is None:
         # Never connected to: it lends its dialect to a ledger that tells when days begin.
-        order = routed(runtime, order, None, time.time())
+        order = routed(runtime, order, None, time.time(), usable)
         return _plan(runtime, order, Store(url, read_only=True), None, finish_by)
     with closing(store), store.read() as connection:
-        order = routed(runtime, order, connection, store.now(connection))
+        order = routed(runtime, order, connection, store.now(connection), usable)
         return _plan(runtime, order, store, connection, finish_by)
 
 
-def _checked(runtime: Runtime, request: SubmitRequest) -> Order:
-    """The checked request; without a key for it, as if there were one for every model."""
+def _checked(runtime: Runtime, request: SubmitRequest) -> tuple[Order, Usable]:
+    """The checked request and which models take part: without a key for it, as if there were one for all."""
     from batcher.planning.order import check_request
 
     quality = runtime.settings.quality
     try:
-        return check_request(request, runtime.catalog, allowed_models(runtime, request.route), quality)
+        order = check_request(request, runtime.catalog, allowed_models(runtime, request.route), quality)
+        return order, runtime.is_usable
     except CatalogError:
         raise
     except ConfigurationError as error:
@@ -163,7 +165,7 @@ def _checked(runtime: Runtime, request: SubmitRequest) -> Order:
             raise
         order = check_request(request, runtime.catalog, _any, quality)
         note(f"{error}. Planned as if there were a key for every model.")
-        return order
+        return order, _any
 
 
 def _any(_: Model) -> bool:

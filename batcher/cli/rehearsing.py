@@ -13,6 +13,7 @@ import click
 from batcher.cli.display import Display, Snapshot, make_display
 from batcher.cli.output import duration, echo_json, iso_time, local_time, note, usd, usd_or_none
 from batcher.cli.reading import ReadingNote
+from batcher.cli.routing_options import note_dropped
 from batcher.cli.running import EXIT_BUDGET, EXIT_DEPENDENCY, EXIT_DONE, EXIT_INCOMPLETE, EXIT_INTERRUPTED
 from batcher.dispatch.finish_by import FINISH_BY_REASON, FinishBy, parse_finish_by
 from batcher.dispatch.rehearsal import Rehearsal
@@ -96,8 +97,7 @@ def _check(runtime: Runtime, request: SubmitRequest) -> tuple[Order, Usable]:
             f"{order.model.name} runs on this machine: it costs nothing, and how fast it is here cannot be "
             "simulated. Try it on a few documents: add --limit 20 and leave --rehearse out"
         )
-    if order.dropped_rungs:
-        note(f"Without a key for {' and '.join(order.dropped_rungs)}: no answer climbs there.")
+    note_dropped(order)
     return order, usable
 
 

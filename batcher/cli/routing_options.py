@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from batcher.cli.arguments import Finite
+from batcher.cli.output import note
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from batcher.planning.choice import Usable
-    from batcher.planning.order import Order
+    from batcher.planning.order import Order, SubmitRequest
     from batcher.routing.wish import RouteWish
     from batcher.runtime import Runtime
 
@@ -76,28 +77,60 @@ def allowed_models(runtime: Runtime, wish: RouteWish) -> Usable:
     return only_allowed(runtime.is_usable, runtime.place_of, wish.privacy)
 
 
-def routed(runtime: Runtime, order: Order, connection: Connection | None, now: float) -> Order:
+def routed(
+    runtime: Runtime, order: Order, connection: Connection | None, now: float, usable: Usable | None = None
+) -> Order:
     """The order with the model that the evidence asks for, if it is to be routed.
+
+    Args:
+        runtime: settings and catalogue.
+        order: the checked request.
+        connection: a transaction; None: there is no store yet.
+        now: Unix seconds.
+        usable: which models take part; those that have their key by default.
 
     Raises:
         UsageError: if what the request says of its routing makes no sense.
         ConfigurationError: if no model may do the work.
     """
-    from batcher.planning.routing import is_routed
+    from batcher.planning.routing import Router, is_routed, only_allowed
 
-    wish = order.request.route
+    wish, usable = order.request.route, usable or runtime.is_usable
     if wish.learned:
         from batcher.planning.learned_ladders import with_learned_ladder
 
-        return with_learned_ladder(connection, order, runtime.catalog, allowed_models(runtime, wish))
-    if not is_routed(order, wish, runtime.settings.routing):
+        allowed = only_allowed(usable, runtime.place_of, wish.privacy)
+        return with_learned_ladder(connection, order, runtime.catalog, allowed)
+    settings = runtime.settings.routing
+    if not is_routed(order, wish, settings):
         return order
-    return runtime.router.first(connection, order, wish, now)
+    _note_off_ladder(order)
+    return Router(runtime.catalog, usable, runtime.place_of, settings).first(connection, order, wish, now)
+
+
+def _note_off_ladder(order: Order) -> None:
+    ladder = order.task.ladder
+    if order.tier not in ladder:
+        note(
+            f"Tier {order.tier} is not on the ladder of task {order.task.name} ({', '.join(ladder)}): the "
+            "floor chooses among the models of that tier alone. Leave --tier out to choose among the others"
+        )
+
+
+def note_dropped(order: Order) -> None:
+    """Say which rungs no answer climbs to."""
+    if not order.dropped_rungs:
+        return
+    rungs, privacy = " and ".join(order.dropped_rungs), order.request.route.privacy
+    if privacy in {None, _PRIVACY[0]}:
+        note(f"Without a key for {rungs}: no answer climbs there.")
+    else:
+        note(f"No answer climbs to {rungs}: no model there has its key and answers where {privacy} allows.")
 
 
 @contextmanager
-def privacy_explained(wish: RouteWish) -> Iterator[None]:
-    """Say of a request that finds no model that this may be due to where its documents may go.
+def privacy_explained(runtime: Runtime, request: SubmitRequest) -> Iterator[None]:
+    """Say of a request that finds no model that this is due to where its documents may go, if it is.
 
     Raises:
         ConfigurationError: instead of the one that came.
@@ -107,11 +140,25 @@ def privacy_explained(wish: RouteWish) -> Iterator[None]:
     except CatalogError:
         raise
     except ConfigurationError as error:
-        if wish.privacy in {None, _PRIVACY[0]}:
+        privacy = request.route.privacy
+        if privacy in {None, _PRIVACY[0]}:
             raise
-        raise ConfigurationError(
-            f"{error}. With --privacy {wish.privacy} only models on your own machines count: name their tier"
-        ) from error
+        kept_out = _kept_out(runtime, request)
+        what = f"{kept_out or error}. With --privacy {privacy} only models on your own machines count"
+        raise ConfigurationError(f"{what}: name their tier with --tier" if kept_out else what) from error
+
+
+def _kept_out(runtime: Runtime, request: SubmitRequest) -> str | None:
+    """That a model has its key and answers where documents may not go; None if it is something else."""
+    from batcher.planning.order import check_request
+
+    try:
+        order = check_request(request, runtime.catalog, runtime.is_usable, runtime.settings.quality)
+    except ConfigurationError:
+        return None
+    if allowed_models(runtime, request.route)(order.model):
+        return None
+    return f"{order.model.name} of tier {order.tier} answers at {runtime.place_of(order.model)}"
 
 
 def refuse_rehearsal(wish: RouteWish) -> None:

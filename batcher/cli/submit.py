@@ -15,6 +15,7 @@ from batcher.cli.log_lines import LogFormat, begin_log, is_watched
 from batcher.cli.output import can_ask, echo_json, note, say
 from batcher.cli.routing_options import (
     allowed_models,
+    note_dropped,
     privacy_explained,
     refuse_rehearsal,
     routed,
@@ -208,13 +209,12 @@ def submit_request(runtime: Runtime, request: SubmitRequest, way: Way) -> int:
     from batcher.engine.submission import open_job
     from batcher.planning.order import corpus_key
 
-    with privacy_explained(request.route):
+    with privacy_explained(runtime, request):
         order = _routed(runtime, _checked(runtime, request, yes=way.yes))
     if not is_watched():
         begin_log(way.log_format)
     finish_by = _read_finish_by(runtime, way.finish_by)
-    if order.dropped_rungs:
-        note(f"Without a key for {' and '.join(order.dropped_rungs)}: no answer climbs there.")
+    note_dropped(order)
     note_entry(order, runtime.catalog, runtime.is_usable)
     note_unfit(order)
     ensure_weights(runtime, order.model, yes=way.yes)

@@ -112,28 +112,14 @@ class Router:
         Raises:
             ConfigurationError: if no model of the ladder may do the work.
         """
-        task, privacy = order.task, wish.privacy or Privacy.STANDARD
-        allowed = only_allowed(self._is_usable, self._place_of, privacy)
+        task = order.task
+        allowed = only_allowed(self._is_usable, self._place_of, wish.privacy)
         ladder = task.ladder if order.tier in task.ladder else (order.tier,)
         queue = usable_rungs(self._catalog, ladder, allowed)[0]
         floor = task.floor if wish.floor is None else wish.floor
         spec = task.spec(order.request.params, tier=queue, floor=floor)
         rungs = usable_rungs(self._catalog, spec.ladder, allowed)
-        settings = self._settings
-        blank = Routing(
-            floor=floor,
-            queue=queue,
-            base=Target(order.model.name, order.tier),
-            model="",
-            tier="",
-            reason="",
-            candidates=(),
-            privacy=privacy,
-            max_latency_s=wish.max_latency_s,
-            learning_share=settings.learning_share,
-            alpha=settings.alpha,
-            look_every=settings.look_every,
-        )
+        blank = self._blank(order, wish, floor, queue)
         history = History() if connection is None else read_history(connection, spec, self._catalog)
         knowledge = Knowledge(spec, history, known_answers(order.golden, task))
         routing = self._with_candidates(blank, spec, rungs, knowledge, [_usual_size()])
@@ -159,6 +145,24 @@ class Router:
             routing=routing,
             ladder_policy_id=None,
             entry=None,
+        )
+
+    def _blank(self, order: Order, wish: RouteWish, floor: float, queue: str) -> Routing:
+        """What a request says of its routing, before anybody is chosen."""
+        return Routing(
+            floor=floor,
+            queue=queue,
+            base=Target(order.model.name, order.tier),
+            model="",
+            tier="",
+            reason="",
+            candidates=(),
+            privacy=wish.privacy or Privacy.STANDARD,
+            max_latency_s=wish.max_latency_s,
+            learning_share=self._settings.learning_share,
+            alpha=self._settings.alpha,
+            look_every=self._settings.look_every,
+            stated_by="the task" if order.request.tier is None else f"--tier {order.tier}",
         )
 
     def look(self, connection: Connection, job: Job, routing: Routing, now: float) -> Routing:
@@ -218,7 +222,11 @@ class Router:
             found[model.name] = Candidate(model.name, tier, costs.likely_nusd / answered)
         if not found:
             reasons = "; ".join(f"{name}: {why}" for name, why in excluded.items())
-            raise ConfigurationError(f"No model of the ladder {', '.join(ladder)} may do the work: {reasons}")
+            where = f"the ladder {', '.join(ladder)}" if len(ladder) > 1 else f"tier {ladder[0]}"
+            raise ConfigurationError(
+                f"No model of {where} may do the work: {reasons}. Loosen what keeps them out, or name another"
+                " tier with --tier"
+            )
         return replace(
             routing,
             candidates=cheapest_first(found.values()),
@@ -276,6 +284,7 @@ def _decide(routing: Routing, scores: Mapping[str, Scored]) -> Decision:
         routing.alpha,
         proven=routing.proven,
         refuted=routing.refuted,
+        stated_by=routing.stated_by,
     )
 
 

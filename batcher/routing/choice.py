@@ -77,6 +77,7 @@ def decide(
     *,
     proven: Collection[str] = (),
     refuted: Collection[str] = (),
+    stated_by: str = "the task",
 ) -> Decision:
     """Choose.
 
@@ -85,12 +86,13 @@ def decide(
 
     Args:
         candidates: cheapest first; at least one.
-        base: the model that the task states; it may be missing among the candidates.
+        base: the stated model; it may be missing among the candidates.
         scores: what is known of them, by model.
         floor: the least share of correct answers that is good enough, between 0 and 1.
         alpha: how likely a wrong proof may be.
         proven: who was proven before.
         refuted: who was refuted before.
+        stated_by: what states the stated model, for people.
     """
     judge = _Judge(floor, alpha, max(1, sum(one.model != base for one in candidates)))
     found = {one.model: scores.get(one.model, Scored()) for one in candidates}
@@ -99,7 +101,7 @@ def decide(
     refuted = (below | (set(refuted) - above)) & found.keys()
     proven = ((above | set(proven)) - refuted) & found.keys()
     chosen = _choose(candidates, base, found, proven, refuted)
-    reason = _Words(judge, candidates, base, found).why(chosen, proven, refuted)
+    reason = _Words(judge, candidates, base, stated_by, found).why(chosen, proven, refuted)
     learn = _worth_learning(candidates, chosen, found, floor, refuted)
     return Decision(chosen, reason, learn, tuple(sorted(proven)), tuple(sorted(refuted)))
 
@@ -178,6 +180,7 @@ class _Words:
     judge: _Judge
     candidates: Sequence[Candidate]
     base: str
+    stated_by: str
     scores: Mapping[str, Scored]
 
     def why(self, chosen: Candidate, proven: Collection[str], refuted: Collection[str]) -> str:
@@ -192,8 +195,8 @@ class _Words:
             )
         if name == self.base and name not in refuted:
             return (
-                f"{name}, which the task states, does the work until a cheaper model is known to reach "
-                f"{floor}{self._nearest(chosen, refuted)}"
+                f"{name}, which {self.stated_by} states, does the work until a cheaper model is known to "
+                f"reach {floor}{self._nearest(chosen, refuted)}"
             )
         stated = f"{self.base} {self._miss(self.base)}" if self.base in self.scores else "nothing is proven"
         if name not in refuted:

@@ -96,7 +96,7 @@ class Routing:
     Attributes:
         floor: the least share of correct answers that is good enough.
         queue: the tier that the job's documents wait on.
-        base: the model that the task states, in force while nothing better is known.
+        base: the stated model, in force while nothing better is known.
         model: the model in force.
         tier: its rung.
         reason: why, in one sentence.
@@ -111,6 +111,7 @@ class Routing:
         alpha: how likely a wrong proof may be, over all candidates and times.
         look_every: so many newly scored answers make another look worth while.
         is_sized: whether the costs rest on the job's own documents.
+        stated_by: what states it, for people: ``the task``, or ``--tier`` with its tier.
         moves: every choice, oldest first.
     """
 
@@ -131,6 +132,7 @@ class Routing:
     alpha: float = 0.05
     look_every: int = 10
     is_sized: bool = False
+    stated_by: str = "the task"
     moves: tuple[Move, ...] = field(default=())
 
     @property

@@ -112,7 +112,10 @@ def test_a_floor_in_settings_or_task_alone_routes_only_where_it_is_asked_for(cli
 def test_private_documents_go_to_no_vendor(cli: Cli, vendor_server: VendorServer) -> None:
     cli.documents(3)
     refused = submit(cli, "--floor", 0.7, "--privacy", "strict", code=3)
-    assert "With --privacy strict only models on your own machines count" in refused.err
+    assert (
+        "gpt-4o of tier premium answers at a vendor. With --privacy strict only models on your own machines"
+        " count: name their tier with --tier" in refused.err
+    ), "it has its key"
     text = CONFIG.replace('premium = ["gpt-4o"]', 'premium = ["our-model", "gpt-4o"]')
     (cli.folder / "batcher.toml").write_text(text)
     found = cli("plan", "docs", "--task", "./routed", "--floor", "0.7", "--privacy", "strict")
@@ -134,6 +137,31 @@ def test_private_documents_go_to_no_vendor(cli: Cli, vendor_server: VendorServer
 def test_what_makes_no_sense_is_refused(cli: Cli, words: tuple[str, ...], why: str) -> None:
     cli.documents(1)
     assert why in submit(cli, *words, code=2).err
+
+
+def test_a_tier_off_the_ladder_stands_alone_and_that_is_said(cli: Cli) -> None:
+    cli.documents(1)
+    (cli.folder / "batcher.toml").write_text(CONFIG.replace("[tiers]", '[tiers]\nextra = ["gpt-4.1-mini"]'))
+    found = submit(cli, "--floor", 0.7, "--tier", "extra")
+    assert (
+        "Tier extra is not on the ladder of task routed (economy, premium): the floor chooses among the "
+        "models of that tier alone. Leave --tier out" in found.err
+    )
+    assert found.json["routing"]["reason"] == (
+        "gpt-4.1-mini, which --tier extra states, does the work until a cheaper model is known to reach 70 %;"
+        " there is none"
+    )
+    slow = submit(cli, "--floor", 0.7, "--tier", "extra", "--max-latency", 0.001, code=3)
+    assert "No model of tier extra may do the work: gpt-4.1-mini: a call takes about" in slow.err
+    assert "name another tier with --tier" in slow.err
+
+
+def test_a_plan_without_a_key_is_routed_as_if_there_were_one(cli: Cli) -> None:
+    cli.documents(1)
+    del cli.env["OPENAI_API_KEY"]
+    found = cli("plan", "docs", "--task", "./routed", "--floor", "0.7")
+    assert "Planned as if there were a key for every model" in found.err
+    assert "gpt-4o, which the task states, does the work until a cheaper model is known" in found.out
 
 
 def test_too_slow_for_the_limit(cli: Cli) -> None:
