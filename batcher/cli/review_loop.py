@@ -95,10 +95,17 @@ class Review:
     def run(self) -> int:
         """Go through the queue until it is empty or the reviewer quits; returns how many were labelled."""
         self.queue = self.desk.queue()
-        while self.queue:
-            if not self._one(self.desk.item(self.queue[0])):
-                break
+        while self.queue and self._one(self.desk.item(self.queue[0])):
+            if not self.queue:
+                self._offer_undo()
         return self.labelled
+
+    def _offer_undo(self) -> None:
+        """Nothing is left: the last label can still be taken back, which no page would offer any more."""
+        click.clear()
+        say("That was the last one. u goes back to it, any other key ends the review.")
+        if self._key() == "u":
+            self._undo()
 
     def _one(self, item: ReviewItem) -> bool:
         """Show an answer until it is labelled or skipped; whether to go on."""

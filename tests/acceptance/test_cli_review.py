@@ -98,7 +98,7 @@ def test_labels_are_stored_at_once_and_a_second_sitting_goes_on(reviewed: Cli) -
     second = Terminal(reviewed, "review", "1", "--as", "ann").wait_for(READY)
     assert "2 labelled by you, 2 to look at" in second.screen
     second.key("s").wait_for("2 labelled by you, 1 to look at").wait_for(READY)
-    second.key("r")
+    second.key("r").wait_for("any other key ends the review").key("x")
     assert "1 label in this sitting, 3 by you in all, 1 left" in second.end()
     sampled = reviewed("status", 1, "--json").json["sampled"]
     assert sampled["waiting"] == 1
@@ -115,6 +115,18 @@ def test_undo_shows_the_answer_again(reviewed: Cli) -> None:
     assert shown.split("(")[0].split("docs/")[1] in sitting.screen
     sitting.key("q")
     assert "0 by you in all, 4 left" in sitting.end()
+
+
+@pytest.mark.parametrize("last", ["r", "s"])
+def test_the_last_answer_can_be_gone_back_to_as_well(reviewed: Cli, last: str) -> None:
+    sitting = Terminal(reviewed, "review", "--as", "ann").wait_for(READY)
+    for labelled in (1, 2, 3):
+        sitting.key("w").wait_for(f"{labelled} labelled by you").wait_for(READY)
+    sitting.key(last).wait_for("That was the last one. u goes back to it")
+    sitting.key("u").wait_for("3 labelled by you, 1 to look at").wait_for(READY)
+    sitting.key("w").wait_for("any other key ends the review").key("x")
+    assert "4 labels in this sitting, 4 by you in all, 0 left" in sitting.end()
+    assert reviewed("status", 1, "--json").json["sampled"]["estimate"]["accuracy"] == 0
 
 
 def test_a_fixed_answer_is_checked_against_the_schema_and_becomes_a_known_one(reviewed: Cli) -> None:
