@@ -60,12 +60,6 @@ class KeyValueError(CatalogError):
     """A provider's key holds what cannot be sent."""
 
 
-class BudgetError(BatcherError):
-    """A reservation does not fit under a cap in force."""
-
-    exit_code = 4
-
-
 class DependencyError(BatcherError):
     """A database, broker, model server or package index cannot be reached."""
 

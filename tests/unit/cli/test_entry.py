@@ -10,7 +10,7 @@ import pytest
 from batcher.cli import main, root
 from batcher.cli.crash import hide_secrets
 from batcher.cli.lazy import LazyCommand
-from batcher.errors import BudgetError, DependencyError
+from batcher.errors import ConfigurationError, DependencyError
 from batcher.settings import Settings
 
 KEY = "sk-secret-0123456789"
@@ -46,7 +46,7 @@ def _run(error: BaseException, capsys: pytest.CaptureFixture[str], *options: str
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(DependencyError("The store is away."), 5), (BudgetError("Nothing is left."), 4)],
+    [(DependencyError("The store is away."), 5), (ConfigurationError("It has no key."), 3)],
 )
 def test_own_errors_are_one_line_with_their_code(
     error: Exception, code: int, capsys: pytest.CaptureFixture[str]
