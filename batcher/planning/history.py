@@ -16,13 +16,12 @@ from batcher.domain import AttemptState, FailureClass, Purpose
 from batcher.errors import TaskError
 from batcher.planning.fit import Fit
 from batcher.planning.requests import expected_input_tokens, fit_of
-from batcher.routing.evidence import read_scores
+from batcher.routing.evidence import jobs_of_task, read_scores
 from batcher.statistics.intervals import Interval, wilson
 from batcher.store.attempts import SEQUENCE_BITS
 from batcher.store.tables import attempts, documents, items, jobs, leases
 from batcher.tasks.spec import TaskSpec
 
-_MOST_JOBS: Final = 50
 _MOST_LEASES: Final = 400
 _SAMPLE: Final = 600
 _LEAST_CALLS: Final = 3
@@ -148,7 +147,7 @@ def read_history(
         catalog: the models in force.
         judging: whether it is a judge's task.
     """
-    job_ids = _jobs_of(connection, spec, judging=judging)
+    job_ids = jobs_of_task(connection, spec, judging=judging)
     specs = _Specs(connection, catalog)
     calls = list(_calls(connection, None, 0, specs))
     same_task, accuracies = {}, {}
@@ -158,25 +157,6 @@ def read_history(
         same_task = _measured(connection, job_ids, oldest)
         accuracies = _accuracies(connection, job_ids)
     return History(same_task, _ratios(calls), _image_tokens(calls), _latencies(calls), accuracies)
-
-
-def _jobs_of(connection: Connection, spec: TaskSpec, *, judging: bool) -> list[int]:
-    """The newest jobs with the task's fingerprint."""
-    is_judge = jobs.c.purpose == Purpose.JUDGE.value
-    query = (
-        select(jobs.c.id, jobs.c.spec)
-        .where(jobs.c.task == spec.task, is_judge if judging else ~is_judge)
-        .order_by(jobs.c.id.desc())
-        .limit(_MOST_JOBS)
-    )
-    return [row.id for row in connection.execute(query) if _has_fingerprint(row.spec, spec.fingerprint)]
-
-
-def _has_fingerprint(stored: str, fingerprint: bytes) -> bool:
-    try:
-        return TaskSpec.from_json(stored).fingerprint == fingerprint
-    except TaskError:
-        return False
 
 
 def _oldest_attempt(connection: Connection, job_ids: Sequence[int]) -> int:

@@ -36,10 +36,21 @@ _PERSON, _KNOWN, _JUDGE = range(3)
 """Whose word counts where several have looked at an answer, first of all a person's."""
 
 
-def jobs_of_task(connection: Connection, spec: TaskSpec) -> list[int]:
-    """The newest jobs of a task as it now is, parameters included."""
-    query = select(jobs.c.id, jobs.c.spec).where(jobs.c.task == spec.name)
-    query = query.order_by(jobs.c.id.desc()).limit(MOST_JOBS)
+def jobs_of_task(connection: Connection, spec: TaskSpec, *, judging: bool = False) -> list[int]:
+    """The newest jobs with a task's fingerprint: of the task as it now is, of one of its steps, or of judges.
+
+    Args:
+        connection: any transaction.
+        spec: the task.
+        judging: whether it is a judge's; their jobs stand under the name of the task that they judge.
+    """
+    is_judges = jobs.c.purpose == Purpose.JUDGE.value
+    query = (
+        select(jobs.c.id, jobs.c.spec)
+        .where(jobs.c.task == spec.task, is_judges if judging else ~is_judges)
+        .order_by(jobs.c.id.desc())
+        .limit(MOST_JOBS)
+    )
     return [row.id for row in connection.execute(query) if _is_of(row.spec, spec.fingerprint)]
 
 

@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from batcher.budget.ledger import job_account
-from batcher.domain import JobState
+from batcher.domain import JobState, Purpose
 from batcher.quality.golden import score_samples
 from batcher.quality.sampling import Sampling
 from batcher.routing.choice import Scored
-from batcher.routing.evidence import count_known, jobs_of_task, proven_before, read_scores
+from batcher.routing.evidence import MOST_JOBS, count_known, jobs_of_task, proven_before, read_scores
 from batcher.routing.state import Candidate, Learning, Routing, Target
 from batcher.runtime import Runtime
 from batcher.simulator.faults import Fault
@@ -194,6 +194,17 @@ def test_each_document_counts_once_and_the_best_word_counts(
             ],
         )  # fmt: skip
         assert read_scores(connection, of_task) == {CHEAP: Scored(54, 62, by_judge=2)}
+
+
+def test_the_jobs_of_judges_crowd_out_no_evidence_and_a_step_has_its_own(runtime: Runtime) -> None:
+    job, step = (make_job(runtime, {}, task=TASK) for _ in range(2))
+    for _ in range(MOST_JOBS):
+        make_job(runtime, {}, task=TASK, purpose=Purpose.JUDGE, parent_id=job.id)
+    of_step = replace(TASK.spec({}), name=f"{TASK.name}.extract", stage="extract")
+    with runtime.store.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == step.id).values(spec=of_step.to_json()))
+        assert jobs_of_task(connection, TASK.spec({})) == [job.id]
+        assert jobs_of_task(connection, of_step) == [step.id]
 
 
 def test_what_climbed_counts_for_the_model_that_it_started_on(
