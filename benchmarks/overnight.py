@@ -11,8 +11,6 @@ with 1 if anything differs.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import sys
 import tempfile
@@ -26,8 +24,9 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from batcher.catalog.models import load_catalog
-from batcher.cli.submit import Way, submit_request
 from batcher.dispatch.rehearsal import Rehearsal
 from batcher.dispatch.rehearsal_books import Books
 from batcher.domain import ItemStatus
@@ -38,6 +37,7 @@ from batcher.settings import ModelSettings, Settings
 from batcher.simulator.bill import BillLine
 from batcher.store.jobs import get_job
 from batcher.store.tables import alerts
+from benchmarks.cards import submitted, write_task
 
 ZONE: Final = "Europe/Berlin"
 EVENING: Final = "2026-11-20T20:00"
@@ -50,21 +50,6 @@ REFUSED_EVERY: Final = 500
 GOLDEN_EVERY: Final = 100
 RIGHT_TOPIC: Final = "river"
 MODEL: Final = "gpt-4o-mini"
-TASK: Final = """
-from typing import Literal
-from pydantic import BaseModel
-from batcher.tasks import Task, scorers
-
-class Card(BaseModel):
-    topic: Literal["river", "bridge", "road"]
-    title: str
-
-task = Task(
-    name="cards", version=1, prompt="Make a catalogue card.", output=Card,
-    scorer={"topic": scorers.exact}, correct_at=1.0,
-    tier="economy", ladder=("economy",), max_output_tokens=200,
-)
-"""
 
 
 @dataclass(frozen=True)
@@ -145,13 +130,10 @@ class Cron:
         """What cron does at a time of its zone."""
         self.rehearsal.new_loop(moment(at))
         runtime = RehearsedRuntime(self._settings, self.rehearsal)
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = submit_request(runtime, self._request, Way(yes=True, as_json=True, finish_by=finish_by))
+        said = submitted(runtime, self._request, finish_by)
         bill = list(self._lines())
         self._billed += len(bill)
-        log = err.getvalue().splitlines()
-        return Start(code, json.loads(out.getvalue()), log, self._told(), bill, self._golden())
+        return Start(said.code, said.found, said.log, self._told(), bill, self._golden())
 
     def _lines(self) -> Iterator[BillLine]:
         after = self._billed
@@ -189,8 +171,7 @@ def is_rejected(number: int) -> bool:
 
 def write_request(folder: Path, docs: int) -> SubmitRequest:
     """The corpus, the task and the known answers."""
-    (folder / "cards").mkdir()
-    (folder / "cards" / "task.py").write_text(TASK)
+    task = write_task(folder, ["economy"], max_output_tokens=200)
     filler = "The river runs under the old stone bridge, past the mill, the road and the market. " * 10
     with (folder / "corpus.jsonl").open("w") as corpus:
         for number in range(docs):
@@ -202,7 +183,7 @@ def write_request(folder: Path, docs: int) -> SubmitRequest:
             golden.write(json.dumps({"id": str(number), "expected": expected}) + "\n")
     return SubmitRequest(
         paths=(str(folder / "corpus.jsonl"),),
-        task=str(folder / "cards"),
+        task=str(task),
         golden=folder / "golden.jsonl",
     )
 

@@ -20,8 +20,6 @@ looking every 10 answers, against the 5 % that it states.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import random
 import sys
@@ -36,8 +34,7 @@ from sqlalchemy import select
 HERE: Final = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from batcher.cli.submit import Way, submit_request  # noqa: E402 - needs the path above
-from batcher.money import usd_to_nusd  # noqa: E402
+from batcher.money import usd_to_nusd  # noqa: E402 - needs the path above
 from batcher.planning.order import SubmitRequest  # noqa: E402
 from batcher.routing.choice import Scored, decide  # noqa: E402
 from batcher.routing.state import Candidate  # noqa: E402
@@ -45,6 +42,7 @@ from batcher.routing.wish import RouteWish  # noqa: E402
 from batcher.runtime import Runtime  # noqa: E402
 from batcher.settings import load_settings  # noqa: E402
 from batcher.store.tables import alerts  # noqa: E402
+from benchmarks.cards import submitted, write_task  # noqa: E402
 from benchmarks.graded_models import RIGHT, GradedModels  # noqa: E402
 from tests.support.vendor_server import VendorServer  # noqa: E402
 
@@ -61,22 +59,6 @@ OVERHEAD_TOKENS: Final = 188
 
 LEAST_PICKED: Final = 0.7
 MOST_FOOLED: Final = 0.05
-
-TASK: Final = """
-from typing import Literal
-from pydantic import BaseModel
-from batcher.tasks import Task, scorers
-
-class Card(BaseModel):
-    topic: Literal["river", "bridge", "road"]
-    title: str
-
-task = Task(
-    name="cards", version=1, prompt="Make a catalogue card.", output=Card,
-    scorer={"topic": scorers.exact}, correct_at=1.0,
-    tier="premium", ladder=("economy", "premium"), max_output_tokens=4000,
-)
-"""
 
 CONFIG: Final = f"""
 [tiers]
@@ -152,8 +134,7 @@ class Project:
         self.folder = folder
         self._vendor = vendor
         self._text_bytes = round(4 * (INPUT_TOKENS / scale - OVERHEAD_TOKENS))
-        (folder / "cards").mkdir(parents=True)
-        (folder / "cards" / "task.py").write_text(TASK)
+        self._task = write_task(folder, ["economy", "premium"], max_output_tokens=4_000)
         (folder / "keys.env").write_text(
             f"ANTHROPIC_API_KEY=sk-test\nANTHROPIC_BASE_URL={vendor.anthropic_url}\n"
             f"TOGETHER_API_KEY=sk-test\nTOGETHER_BASE_URL={vendor.together_url}\n"
@@ -191,15 +172,13 @@ class Project:
         golden.write_text("".join(json.dumps(row) + "\n" for row in rows))
         request = SubmitRequest(
             paths=[str(corpus)],
-            task=str(self.folder / "cards"),
+            task=str(self._task),
             golden=golden if known else None,
             route=RouteWish(floor=floor),
         )
-        out, err, started = io.StringIO(), io.StringIO(), time.monotonic()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            submit_request(Runtime(self.settings()), request, Way(yes=True, as_json=True))
+        started = time.monotonic()
+        printed = submitted(Runtime(self.settings()), request).found
         seconds = time.monotonic() - started
-        printed = json.loads(out.getvalue())
         bill = [line for line in self._vendor.bill if line.billed and line.model == CHEAP_ID]
         self._vendor.clear_bill()
         read, written = sum(line.input_tokens for line in bill), sum(line.output_tokens for line in bill)
