@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batcher.cli.arguments import MANY, Finite
+from batcher.cli.known_answers import known_answer_options, known_answer_request
 from batcher.cli.log_lines import LogFormat, begin_log, is_watched
 from batcher.cli.output import echo_json, note
 from batcher.errors import UsageError
@@ -26,27 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command("evaluate")
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
-@click.option(
-    "--task", "-t", required=True, help="A task's name, or the path of one. See: batcher tasks list"
-)
-@click.option(
-    "--golden",
-    type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="Known answers, JSON Lines. Their documents are looked for beside this file and under PATHs.",
-)
-@click.option(
-    "--param", "-p", "params", multiple=True, metavar="K=V", help="A parameter of the task; repeatable."
-)
-@click.option("--model", "models", multiple=True, help="A model to measure; repeatable.")
-@click.option(
-    "--tier",
-    "tiers",
-    multiple=True,
-    help="Measure the models of this tier; repeatable. Default: those of the task's ladder.",
-)
+@known_answer_options
 @click.option(
     "--floor",
     type=Finite(0, 1),
@@ -101,25 +81,13 @@ def evaluate(
     answer cost, and which is the cheapest that clears the floor. Answers that are stored already are not
     asked for again: a second run costs nothing, and one that was stopped goes on.
     """
-    from batcher.domain import Purpose
     from batcher.money import usd_to_nusd
-    from batcher.planning.order import SubmitRequest
     from batcher.runtime import Runtime
-    from batcher.tasks.params import parse_assignments
 
     if picture is not None:
         _check_picture(picture)
-    named = [str(golden), *paths]
-    _check_paths(named)
-    request = SubmitRequest(
-        paths=tuple(os.path.abspath(path) for path in named),  # noqa: PTH100 - keeps any bytes
-        task=task,
-        params=parse_assignments(params),
-        limit=limit,
-        golden=golden,
-        text_column=text_column,
-        id_column=id_column,
-        purpose=Purpose.GOLDEN,
+    request = known_answer_request(
+        paths, task, golden, params, limit=limit, text_column=text_column, id_column=id_column
     )
     wanted = Wanted(models, tiers, floor, confidence, monthly, picture, yes=yes, as_json=as_json)
     cap_nusd = None if max_cost is None else usd_to_nusd(max_cost)
@@ -145,17 +113,6 @@ def _check_picture(path: Path) -> None:
         raise UsageError(f"--picture draws an SVG: name a file that ends in .svg, not {path}")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--picture: there is no folder {path.absolute().parent}")
-
-
-def _check_paths(paths: list[str]) -> None:
-    """Told by the names that the user gave: they are made absolute afterwards."""
-    from batcher.documents.paths import STDIN, check_paths
-
-    if STDIN in paths:
-        raise UsageError("Standard input cannot be read once for each model. Name files or folders")
-    if not Path(paths[0]).is_file():
-        raise UsageError(f"--golden {paths[0]}: there is no such file")
-    check_paths(paths)
 
 
 def _evaluate(runtime: Runtime, request: SubmitRequest, wanted: Wanted, cap_nusd: int | None) -> int:

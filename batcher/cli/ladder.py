@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batcher.cli.arguments import MANY, Finite
+from batcher.cli.known_answers import known_answer_options, known_answer_request
 from batcher.cli.output import echo_json, echo_table, note, say
 from batcher.errors import UsageError
 from batcher.money import format_usd, usd_to_nusd
@@ -30,18 +30,7 @@ def ladder() -> None:
 
 
 @ladder.command("learn")
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
-@click.option("--task", "-t", required=True, help="A task's name, or the path of one.")
-@click.option(
-    "--golden",
-    type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="Known answers, JSON Lines. Their documents are looked for beside this file and under PATHs.",
-)
-@click.option("--param", "-p", "params", multiple=True, metavar="K=V", help="A parameter of the task.")
-@click.option("--model", "models", multiple=True, help="A model that may be on it; repeatable.")
-@click.option("--tier", "tiers", multiple=True, help="The models of this tier may be; repeatable.")
+@known_answer_options
 @click.option("--accuracy", type=Finite(0, 1, min_open=True), help="Reach this share, cheaply.")
 @click.option("--spend", metavar="USD", help="Spend at most so much on a document, as rightly as possible.")
 @click.option(
@@ -76,22 +65,12 @@ def learn(
     `batcher submit --learned-ladder` then climbs the ladder. It is learned again when the task changes.
     """
     from batcher.cli.evaluate import Wanted
-    from batcher.domain import Purpose
-    from batcher.planning.order import SubmitRequest
     from batcher.routing.ladder.goals import Goal
-    from batcher.tasks.params import parse_assignments
 
     if (accuracy is None) == (spend is None):
         raise UsageError("Say what the ladder is for: either --accuracy SHARE or --spend USD a document")
     goal = Goal.of_spend(usd_to_nusd(spend)) if spend is not None else Goal.of_accuracy(accuracy or 1.0)
-    request = SubmitRequest(
-        paths=tuple(os.path.abspath(path) for path in (str(golden), *paths)),  # noqa: PTH100 - keeps any bytes
-        task=task,
-        params=parse_assignments(params),
-        limit=limit,
-        golden=golden,
-        purpose=Purpose.GOLDEN,
-    )
+    request = known_answer_request(paths, task, golden, params, limit=limit)
     wanted = Wanted(models, tiers, None, 0.95, 1, None, yes=yes, as_json=as_json)
     return _learn(settings, request, wanted, goal, judge, seed)
 

@@ -38,6 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 SUBMIT = ["submit", "docs", "--task", "./cards"]
+LEARN = ["ladder", "learn", "--task", "./cards", "--accuracy", "0.9", "--golden"]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,9 @@ SUBMIT = ["submit", "docs", "--task", "./cards"]
         ([*SUBMIT, "--model", "claude-haiku-4-5"], 3, "ANTHROPIC_API_KEY"),
         ([*SUBMIT, "--golden", "bad.jsonl"], 2, "line 1"),
         ([*SUBMIT, "--golden", "away.jsonl"], 2, "away.jsonl"),
+        ([*LEARN, "away.jsonl"], 2, "--golden away.jsonl: there is no such file"),
+        ([*LEARN, "bad.jsonl", "nowhere"], 2, "no file or folder 'nowhere'"),
+        ([*LEARN, "bad.jsonl", "-"], 2, "Standard input cannot be read once for each model"),
         ([*SUBMIT, "--max-cost", "lots"], 2, "amount of dollars"),
         ([*SUBMIT, "--limit", "0"], 2, "--limit"),
         ([*SUBMIT, "--detach"], 2, "no broker_url is set"),
