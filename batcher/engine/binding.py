@@ -20,7 +20,7 @@ class Binding(Fit):
         account: tells accounts of one vendor apart, where a limiter is shared; never the key itself.
         timeout_s: wall-clock limit of a call.
         logprobs: whether its answers' log-probabilities are wanted.
-        enforces: whether its API is to hold answers to the schema, if it can.
+        routes: whether it is asked where documents start. Its API is then not to hold answers to the schema.
     """
 
     provider: Provider
@@ -28,12 +28,21 @@ class Binding(Fit):
     account: str
     timeout_s: float
     logprobs: bool = False
-    enforces: bool = True
+    routes: bool = False
 
     @property
     def key(self) -> str:
-        """What limits, slots and circuits are kept by."""
+        """What limits and slots are kept by."""
         return f"{self.model.name}#{self.account}"
+
+    @property
+    def circuit(self) -> str:
+        """What its circuit is kept by.
+
+        A router has one of its own: its calls are other and shorter ones than a task's, and neither their
+        failures nor their answers say how the model does the work.
+        """
+        return f"{self.key} as router" if self.routes else self.key
 
     def request(
         self, messages: Sequence[Message], max_output_tokens: int, may_leave: Callable[[], bool]
@@ -44,7 +53,7 @@ class Binding(Fit):
             messages=tuple(messages),
             schema=self.spec.schema,
             schema_name=self.spec.schema_name,
-            enforce_schema=self.enforces and "schema" in self.model.abilities,
+            enforce_schema=not self.routes and "schema" in self.model.abilities,
             max_output_tokens=max_output_tokens,
             temperature=self.spec.temperature if self.model.takes_temperature else None,
             timeout_s=self.timeout_s,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,16 +40,20 @@ class EntryRouter:
         most_tokens = min(asking.params["read_tokens"], max(1, self.lane.first.document_tokens))
         return Ask(result_key(asking, document), 0, router_messages(asking, document, most_tokens))
 
-    def is_away(self, traffic: Traffic, working: Sequence[Binding]) -> bool:
-        """Whether asking would mean to wait until its models have recovered.
+    def ready(self, traffic: Traffic, lane: Lane) -> list[Binding]:
+        """Its models that can be asked now, without waiting until one has recovered.
 
         Args:
             traffic: knows how they are.
-            working: the models that the document's own lane works with: whether one of these has recovered is
-                not the router's to try.
+            lane: the document's own: whether one of the models that it works with has recovered is not the
+                router's to try.
         """
-        shared = {binding.key for binding in working}
-        return all(traffic.is_shut_out(binding, half=binding.key in shared) for binding in self.lane.bindings)
+        working = {binding.key for binding in lane.bindings} - lane.dead.keys()
+        return [
+            binding
+            for binding in self.lane.bindings
+            if not traffic.is_shut_out(binding, half=binding.key in working)
+        ]
 
     def rung_of(self, answer: Any) -> str | None:
         """Where a document starts with this answer; None if it names no route."""

@@ -39,7 +39,7 @@ class ItemRunner:
         item: the item.
         lease: its chunk's lease.
         services: what all items of the process share.
-        is_away: whether to give up at once, because a model would have to be waited for.
+        ready: the models to ask at this moment, if none is to be waited for; None: wait for the lane's.
     """
 
     def __init__(
@@ -48,19 +48,19 @@ class ItemRunner:
         item: QueuedItem,
         lease: HeldLease,
         services: Services,
-        is_away: Callable[[], bool] = lambda: False,
+        ready: Callable[[], Sequence[Binding]] | None = None,
     ) -> None:
         self._lane = lane
         self._item = item
         self._lease = lease
         self._services = services
         self._sender = Sender(lane, item, lease, services)
-        self._is_away = is_away
+        self._ready = ready
         self._router: ItemRunner | None = None
         if lane.router is not None:
             hasty = replace(services, retry=PATIENCE)
-            away = partial(lane.router.is_away, services.traffic, lane.bindings)
-            self._router = ItemRunner(lane.router.lane, item, lease, hasty, away)
+            ready = partial(lane.router.ready, services.traffic, lane)
+            self._router = ItemRunner(lane.router.lane, item, lease, hasty, ready)
         self._judge: ItemRunner | None = None
         if lane.ladder is not None and lane.ladder.judge is not None:
             self._judge = ItemRunner(lane.ladder.judge.lane, item, lease, services)
@@ -301,11 +301,12 @@ class ItemRunner:
         await asyncio.sleep(delay_s)
 
     async def _pick(self, ask: Ask, rung: Rung | None) -> Binding:
-        only = None if rung is None else rung.binding
-        if self._is_away():
+        among: Sequence[Binding] = self._lane.bindings if rung is None else (rung.binding,)
+        if self._ready is not None and not (among := self._ready()):
             raise Failed(FailureClass.OVERLOADED, "its models have to recover first", may_climb=False)
-        binding = await self._sender.pick(sees_images=ask.image_count > 0, only=only)
-        if binding is None and only is not None:
+        binding = await self._sender.pick(among, sees_images=ask.image_count > 0)
+        if binding is None and rung is not None:
+            only = rung.binding
             why = self._lane.dead.get(only.key, f"{only.model.name} sees no images")
             raise Failed(FailureClass.ACCOUNT, why, may_climb=True)
         if binding is None:

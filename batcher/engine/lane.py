@@ -230,7 +230,7 @@ class LaneFactory:
             models = usable_models(self._catalog, asking.tier, None, self._staffing.is_usable)
         except ConfigurationError:
             return None
-        bindings = tuple(self._bind(job, asking, model, enforces=False) for model in models)
+        bindings = tuple(self._bind(job, asking, model, routes=True) for model in models)
         return EntryRouter(Lane(job, asking, asking.tier, bindings, RouteParser(asking)), rungs)
 
     def _with_ladder(self, job: Job, spec: TaskSpec, queue: str, ladder_id: int) -> Lane:
@@ -265,9 +265,9 @@ class LaneFactory:
         binding = replace(self._bind(job, judging, model), logprobs=False)
         return RungJudge(Lane(job, judging, tier, (binding,), AnswerParser(judging)))
 
-    def _bind(self, job: Job, spec: TaskSpec, model: Model, *, enforces: bool = True) -> Binding:
+    def _bind(self, job: Job, spec: TaskSpec, model: Model, *, routes: bool = False) -> Binding:
         info = self._catalog.providers[model.provider]
-        held = enforces and "schema" in model.abilities
+        held = not routes and "schema" in model.abilities
         return Binding(
             spec=spec,
             model=model,
@@ -276,7 +276,7 @@ class LaneFactory:
             account=self._account_of(model.provider),
             timeout_s=self._timeout_s,
             logprobs="logprobs" in model.abilities and _learns_or_climbs(job),
-            enforces=enforces,
+            routes=routes,
             schema_bytes=schema_bytes_as_sent(info, spec.schema) if held else 0,
         )
 

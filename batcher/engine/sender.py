@@ -117,12 +117,12 @@ class Sender:
         self._services = services
         self.calls_in_flight = 0
 
-    async def pick(self, *, sees_images: bool, only: Binding | None = None) -> Binding | None:
+    async def pick(self, among: Sequence[Binding], *, sees_images: bool) -> Binding | None:
         """The model for the next call, or None if none works that sees images where they must be seen.
 
         Args:
+            among: the models to choose from, first choice first.
             sees_images: whether images must be seen.
-            only: no other one than this.
 
         Raises:
             LaneStoppedError: if none of the lane's models can work any more.
@@ -130,7 +130,7 @@ class Sender:
         self._check_that_it_may_go_on()
         working = [
             binding
-            for binding in (self._lane.bindings if only is None else (only,))
+            for binding in among
             if binding.key not in self._lane.dead and (not sees_images or "vision" in binding.model.abilities)
         ]
         if not working:

@@ -59,25 +59,32 @@ class Traffic:
         """
         while True:
             for binding in bindings:
-                if self._breaker.allows(binding.key):
+                if self._breaker.allows(binding.circuit):
                     return binding
-            first = min(bindings, key=lambda binding: self._breaker.retry_in_s(binding.key))
-            seconds = self._breaker.retry_in_s(first.key)
-            self._providers[first.key] = first.model.provider
-            self._shut_out[first.key] += 1
+            first = min(bindings, key=lambda binding: self._breaker.retry_in_s(binding.circuit))
+            seconds = self._breaker.retry_in_s(first.circuit)
+            self._providers[first.circuit] = first.model.provider
+            self._shut_out[first.circuit] += 1
             try:
                 await self._clock.sleep(min(_LOOK_AGAIN_S, max(0.01, seconds)))
             finally:
-                self._shut_out[first.key] -= 1
+                self._shut_out[first.circuit] -= 1
 
-    def is_shut_out(self, binding: Binding, *, half: bool) -> bool:
-        """Whether the model's circuit is open, or ``half``: still waits for a call that shows it is well."""
-        state = self._breaker.state(binding.key)
+    def is_shut_out(self, router: Binding, *, half: bool) -> bool:
+        """Whether asking a router would mean to wait: for a circuit of its own, or for its model to recover.
+
+        Args:
+            router: the model as a router.
+            half: whether its model is away as well while others find out if it has recovered.
+        """
+        if self._breaker.retry_in_s(router.circuit) > 0:
+            return True
+        state = self._breaker.state(router.key)
         return state is Circuit.OPEN or (half and state is Circuit.HALF_OPEN)
 
     def openings(self, binding: Binding) -> int:
-        """How often the model's circuit has opened; see ``CircuitBreaker.openings``."""
-        return self._breaker.openings(binding.key)
+        """How often the circuits that a call hangs on have opened; see ``CircuitBreaker.openings``."""
+        return sum(self._breaker.openings(name) for name in {binding.circuit, binding.key})
 
     @asynccontextmanager
     async def admitted(self, binding: Binding, input_tokens: int, output_limit: int) -> AsyncIterator[Permit]:
@@ -94,15 +101,15 @@ class Traffic:
     async def on_the_wire(self, binding: Binding) -> AsyncIterator[None]:
         """Wait until fewer calls than allowed are under way, for this model and for all."""
         async with self._wires[binding.key], self._all_wires:
-            self._under_way[binding.key] += 1
+            self._under_way[binding.circuit] += 1
             try:
                 yield
             finally:
-                self._under_way[binding.key] -= 1
+                self._under_way[binding.circuit] -= 1
 
     def nothing_sent(self, binding: Binding) -> None:
         """A call that was picked a model for was held back: if it was a circuit's probe, another may be."""
-        self._breaker.give_back(binding.key)
+        self._breaker.give_back(binding.circuit)
 
     def learn(
         self,
@@ -128,7 +135,7 @@ class Traffic:
         if failure in _HEALED_BY_WAITING and retry_after_s:
             self.limiter.cool_down(binding.key, retry_after_s, f"{binding.model.provider} {status or 429}")
         self._slots.record(binding.key, failure, retry_after_s)
-        self._breaker.record(binding.key, failure, took_s, self._under_way[binding.key])
+        self._breaker.record(binding.circuit, failure, took_s, self._under_way[binding.circuit])
 
     def waiting(self) -> dict[str, str]:
         """Why calls wait that wait now, by model. Of several reasons the one nearest to the wire counts."""

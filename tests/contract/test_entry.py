@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from batcher.budget.spend import View, read_spend
 from batcher.domain import JobState, Purpose
 from batcher.engine.control import Ending
 from batcher.engine.submission import take_up
+from batcher.limits.breaker import FAILURES, OPEN_S
 from batcher.money import cost_nusd
 from batcher.planning.pricing import price_pending
 from batcher.routing.state import Routing, Target
@@ -182,6 +184,23 @@ def test_a_router_that_fails_leaves_documents_where_they_are(
     answers = [row for row in rows(runtime, "attempts") if row.purpose == "answer"]
     assert {(row.tier, row.outcome) for row in answers} == {("economy", "ok")}
     assert len(answers) == 12
+
+
+def test_a_router_that_fails_keeps_no_document_from_the_model_that_it_shares(
+    runtime: Runtime, vendor_server: VendorServer
+) -> None:
+    def decide(call: Call) -> Fault:
+        return Fault(status=500, times=None) if is_route(call) else Fault(text=ANSWER, times=None)
+
+    vendor_server.on_call(decide)
+    job = submit(runtime, texts(40, 0))
+    assert run(runtime, job.id) is Ending.IDLE
+    assert item_statuses(runtime, job.id) == {"done": 40}
+    sent = Counter(row.purpose for row in rows(runtime, "attempts"))
+    assert sent["answer"] == 40
+    assert FAILURES <= sent["route"] < 40, "it is left alone as well"
+    times = sorted(row.sent_at for row in rows(runtime, "attempts"))
+    assert max(later - earlier for earlier, later in pairwise(times)) < OPEN_S, "no circuit held answers back"
 
 
 def test_what_climbs_from_where_it_started_is_an_escalation(
