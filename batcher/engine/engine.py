@@ -26,6 +26,7 @@ from batcher.engine.sample_scoring import Watch
 from batcher.engine.sender import HeldLease, LaneStoppedError, Services
 from batcher.engine.shortages import Shortage
 from batcher.engine.stages import HandOver
+from batcher.engine.together import Together
 from batcher.engine.traffic import Traffic
 from batcher.engine.writer import Writer
 from batcher.limits.clock import Moment
@@ -92,8 +93,8 @@ class Engine:
             retry=options.retry,
             observer=self.progress,
             is_stopping=lambda job_id: self._stopping or job_id in self._halted,
-            find_parts=self._reading(read_parts),
-            find_steps=self._reading(read_steps),
+            find_parts=Together(self._reading(read_parts)),
+            find_steps=Together(self._reading(read_steps)),
             read_images=self._reading(read_images),
         )
 

@@ -70,6 +70,8 @@ def read_step_answers(
 ) -> dict[bytes, StepAnswer]:
     """The answers that are there for these keys, with what a ladder decides by."""
     ids = find_results(connection, keys, models, refresh_key)
+    if not ids:
+        return {}
     rows = connection.execute(
         select(results.c.result_key, results.c.id, results.c.model, results.c.output, attempts.c.logprob)
         .outerjoin(attempts, attempts.c.id == results.c.id)
@@ -80,6 +82,8 @@ def read_step_answers(
 
 def read_outputs(connection: Connection, result_ids: Sequence[int]) -> dict[int, str]:
     """The JSON text of these results."""
+    if not result_ids:
+        return {}
     rows = connection.execute(select(results.c.id, results.c.output).where(results.c.id.in_(result_ids)))
     return {row.id: row.output for row in rows}
 

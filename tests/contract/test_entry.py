@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from batcher.budget.savings import SavingKind, read_savings
 from batcher.budget.spend import View, read_spend
@@ -157,6 +157,23 @@ def test_a_route_is_asked_once_for_a_content(runtime: Runtime, vendor_server: Ve
     assert item_statuses(runtime, second.id) == {"done": 6}
     by_purpose = Counter(row.purpose for row in rows(runtime, "attempts"))
     assert by_purpose == {"route": 6, "answer": 12}
+
+
+def test_what_is_known_of_a_chunk_s_documents_is_asked_of_the_store_at_once(
+    runtime: Runtime, vendor_server: VendorServer
+) -> None:
+    vendor_server.on_call(routing())
+    job = submit(runtime, texts(40, 0))
+    asked: list[str] = []
+
+    @event.listens_for(runtime.store.engine, "before_cursor_execute")
+    def note(*arguments: Any) -> None:
+        asked.append(" ".join(arguments[2].split()))
+
+    run(runtime, job.id)
+    assert item_statuses(runtime, job.id) == {"done": 40}
+    of_results = [statement for statement in asked if statement.startswith("SELECT results.")]
+    assert len(of_results) <= 2 * 40 / 8, "each chunk of eight asks for its routes, and is leased"
 
 
 @pytest.mark.parametrize("nonsense", ["", "I cannot say.", "simple, or maybe complex", "{}"])
