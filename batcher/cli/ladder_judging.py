@@ -60,7 +60,7 @@ def _asked(
         if job.state is JobState.DONE:
             note(f"Job {job.id}, judge {judging.model.name}: nothing left to ask.")
             return 0
-        price = price_job(runtime, job)
+        price = price_job(runtime, job).all
         note(
             f"Job {job.id}, judge {judging.model.name}: {price.items:,} answers to look at, about "
             f"{format_usd(price.likely_nusd)}, at most {format_usd(price.worst_nusd)}. "

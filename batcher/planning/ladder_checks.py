@@ -24,7 +24,6 @@ from batcher.store.tables import attempts, results
 from batcher.tasks.spec import TaskSpec
 
 _PAGE: Final = 500
-_JUDGING: Final = (Purpose.JUDGE.value, Purpose.REPAIR.value)
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def _words(connection: Connection, keys: Sequence[bytes], judge: str) -> Iterato
         .where(
             attempts.c.item_id == bought.c.item_id,
             attempts.c.model == judge,
-            attempts.c.purpose.in_(_JUDGING),
+            attempts.c.purpose == Purpose.JUDGE.value,
             attempts.c.state != AttemptState.UNKNOWN.value,
         )
         .correlate(bought)
