@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+from batcher.runtime import Runtime
 from batcher.store.database import Store
 from batcher.store.schema import ensure_schema
+from tests.support.runs import make_runtime
+from tests.support.vendor_server import VendorServer
 
 _NUMBERS = itertools.count()
 
@@ -66,3 +70,19 @@ def store(store_url: str, clock: Clock) -> Iterator[Store]:
     ensure_schema(found)
     yield found
     found.close()
+
+
+@pytest.fixture
+def runtime_settings() -> dict[str, Any]:
+    """What the settings of ``runtime`` say beside the defaults; for a module to replace."""
+    return {}
+
+
+@pytest.fixture
+def runtime(
+    tmp_path: Path, vendor_server: VendorServer, store_url: str, runtime_settings: dict[str, Any]
+) -> Iterator[Runtime]:
+    """A runtime on that store and the loopback vendor."""
+    made = make_runtime(tmp_path / "home", vendor_server, database_url=store_url, **runtime_settings)
+    yield made
+    made.store.close()

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from batcher.budget.ledger import job_account
 from batcher.domain import JobState, Purpose
 from batcher.runtime import Runtime
-from tests.support.runs import bill_nusd, item_statuses, job_of, make_job, make_runtime, reserved, rows, run
+from tests.support.runs import bill_nusd, item_statuses, job_of, make_job, reserved, rows, run
 from tests.support.vendor_server import VendorServer
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, vendor_server: VendorServer, store_url: str) -> Iterator[Runtime]:
-    made = make_runtime(tmp_path / "home", vendor_server, database_url=store_url)
-    yield made
-    made.store.close()
 
 
 def spent_by(runtime: Runtime, job_id: int) -> int:

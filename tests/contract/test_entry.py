@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -37,7 +36,6 @@ from tests.support.runs import (
     item_statuses,
     job_of,
     make_job,
-    make_runtime,
     reserved,
     rows,
     run,
@@ -68,14 +66,14 @@ Decide = Callable[[Call], Fault | None]
 
 
 @pytest.fixture
-def runtime(tmp_path: Path, vendor_server: VendorServer, store_url: str) -> Iterator[Runtime]:
+def runtime_settings() -> dict[str, Any]:
     tiers = {"economy": [CHEAP], "standard": ["gpt-4.1-mini"], "premium": [DEAR]}
-    made = make_runtime(
-        tmp_path / "home", vendor_server, database_url=store_url, tiers=tiers, concurrency=8, chunk_items=8
-    )
-    made.find_task = lambda _: TASK  # type: ignore[assignment]
-    yield made
-    made.store.close()
+    return {"tiers": tiers, "concurrency": 8, "chunk_items": 8}
+
+
+@pytest.fixture(autouse=True)
+def _task_is_known(runtime: Runtime) -> None:
+    runtime.find_task = lambda _: TASK  # type: ignore[assignment]
 
 
 def texts(simple: int, complex_: int) -> dict[str, str]:

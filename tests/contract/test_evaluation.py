@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from tests.support.runs import (
     item_statuses,
     job_of,
     make_job,
-    make_runtime,
     rows,
     run,
     spent,
@@ -52,12 +50,9 @@ task = Task(
 """
 
 
-@pytest.fixture
-def runtime(tmp_path: Path, vendor_server: VendorServer, store_url: str) -> Iterator[Runtime]:
+@pytest.fixture(autouse=True)
+def _about_rivers(vendor_server: VendorServer) -> None:
     vendor_server.configure(answers=[["number", '{"label": "river"}']])
-    made = make_runtime(tmp_path / "home", vendor_server, database_url=store_url)
-    yield made
-    made.store.close()
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -25,7 +23,6 @@ from tests.support.runs import (
     bill_nusd,
     item_statuses,
     make_job,
-    make_runtime,
     reserved,
     rows,
     run,
@@ -41,12 +38,8 @@ DROP = text(
 
 
 @pytest.fixture
-def runtime(tmp_path: Path, store_url: str, vendor_server: VendorServer) -> Iterator[Runtime]:
-    made = make_runtime(
-        tmp_path / "home", vendor_server, database_url=store_url, concurrency=8, chunk_items=8, lease_s=60
-    )
-    yield made
-    made.store.close()
+def runtime_settings() -> dict[str, Any]:
+    return {"concurrency": 8, "chunk_items": 8, "lease_s": 60}
 
 
 def corpus() -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -25,19 +23,12 @@ from batcher.quality.sampling import Sampling
 from batcher.runtime import Runtime
 from batcher.store.jobs import Job, get_job, set_estimate
 from batcher.store.tables import jobs
-from tests.support.runs import JUDGE, MODEL, TASK, job_of, make_job, make_runtime, rows, run, spent
+from tests.support.runs import JUDGE, MODEL, TASK, job_of, make_job, rows, run, spent
 from tests.support.vendor_server import VendorServer
 
 OTHER = "gpt-4.1-mini"
 TEXTS = {f"doc-{number}": f"Document number {number} on rivers and bridges." for number in range(10)}
 MORE = {f"more-{number}": f"Another text, number {number}, on rivers and bridges." for number in range(20)}
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, store_url: str, vendor_server: VendorServer) -> Iterator[Runtime]:
-    made = make_runtime(tmp_path / "home", vendor_server, database_url=store_url)
-    yield made
-    made.store.close()
 
 
 def history_of(runtime: Runtime) -> History:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,18 +12,11 @@ from batcher.budget.reconcile import Reconciliation, choose_provider, compare, s
 from batcher.budget.vendor_export import read_export
 from batcher.runtime import Runtime
 from batcher.simulator.bill import BillLine
-from tests.support.runs import bill_nusd, make_job, make_runtime, reserved, rows, run, spent
+from tests.support.runs import bill_nusd, make_job, reserved, rows, run, spent
 from tests.support.vendor_exports import export_by_call, export_by_day
 from tests.support.vendor_server import VendorServer
 
 TEXTS = {f"doc-{number}": f"Document number {number}." for number in range(12)}
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, store_url: str, vendor_server: VendorServer) -> Iterator[Runtime]:
-    made = make_runtime(tmp_path / "home", vendor_server, database_url=store_url)
-    yield made
-    made.store.close()
 
 
 def reconcile(runtime: Runtime, file: Path, *, final: bool = True) -> tuple[Reconciliation, int]:

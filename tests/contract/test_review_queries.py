@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -24,17 +23,9 @@ from batcher.quality.sampling import Sampling
 from batcher.runtime import Runtime
 from batcher.store.jobs import Job
 from batcher.tasks.golden import load_golden
-from tests.support.runs import make_job, make_runtime, run
-from tests.support.vendor_server import VendorServer
+from tests.support.runs import make_job, run
 
 ANN, BOB = "person:ann", "person:bob"
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, vendor_server: VendorServer, store_url: str) -> Iterator[Runtime]:
-    made = make_runtime(tmp_path / "home", vendor_server, database_url=store_url)
-    yield made
-    made.store.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,6 @@ from tests.support.runs import (
     item_statuses,
     job_of,
     make_job,
-    make_runtime,
     reserved,
     rows,
     run,
@@ -77,14 +75,14 @@ LEARNING = replace(ROUTING, learning=Learning(CHEAP, "economy", known=True, shar
 
 
 @pytest.fixture
-def runtime(tmp_path: Path, vendor_server: VendorServer, store_url: str) -> Iterator[Runtime]:
+def runtime_settings() -> dict[str, Any]:
     tiers = {"economy": [CHEAP], "premium": [STATED]}
-    made = make_runtime(
-        tmp_path / "home", vendor_server, database_url=store_url, tiers=tiers, concurrency=8, chunk_items=8
-    )
-    made.find_task = lambda _: TASK  # type: ignore[assignment]
-    yield made
-    made.store.close()
+    return {"tiers": tiers, "concurrency": 8, "chunk_items": 8}
+
+
+@pytest.fixture(autouse=True)
+def _task_is_known(runtime: Runtime) -> None:
+    runtime.find_task = lambda _: TASK  # type: ignore[assignment]
 
 
 def golden(count: int) -> Golden:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from sqlalchemy import update
 
 from batcher.domain import JobState
@@ -34,13 +32,6 @@ from tests.support.runs import (
 from tests.support.vendor_server import VendorServer
 
 TEXTS = {f"doc-{number}": f"Document number {number}." for number in range(40)}
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, store_url: str, vendor_server: VendorServer) -> Iterator[Runtime]:
-    made = make_runtime(tmp_path / "home", vendor_server, database_url=store_url)
-    yield made
-    made.store.close()
 
 
 def leaser(runtime: Runtime) -> Leaser:

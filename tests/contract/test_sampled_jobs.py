@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -30,7 +29,6 @@ from tests.support.runs import (
     item_statuses,
     job_of,
     make_job,
-    make_runtime,
     reserved,
     rows,
     run,
@@ -44,12 +42,9 @@ WRONG = orjson.dumps({"reason": "The label is another one.", "score": 0.25, "cor
 TEXTS = {f"d{number:02}": f"text number {number}" for number in range(40)}
 
 
-@pytest.fixture
-def runtime(tmp_path: Path, vendor_server: VendorServer, store_url: str) -> Iterator[Runtime]:
-    made = make_runtime(tmp_path / "home", vendor_server, database_url=store_url)
+@pytest.fixture(autouse=True)
+def _judged_right(vendor_server: VendorServer) -> None:
     vendor_server.configure(answers=[("You check the work of another model", RIGHT)])
-    yield made
-    made.store.close()
 
 
 def sampling(share: float = 0.0, at_least: int = 0, judge: str | None = None) -> Sampling:

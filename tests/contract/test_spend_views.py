@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,17 +20,10 @@ from batcher.budget.spend import (
 )
 from batcher.runtime import Runtime
 from batcher.store.tables import attempts, ledger_accounts
-from tests.support.runs import bill_nusd, make_job, make_runtime, rows, run, spent
+from tests.support.runs import bill_nusd, make_job, rows, run, spent
 from tests.support.vendor_server import VendorServer
 
 TEXTS = {f"doc-{number}": f"Document number {number}." for number in range(10)}
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, store_url: str, vendor_server: VendorServer) -> Iterator[Runtime]:
-    made = make_runtime(tmp_path / "home", vendor_server, database_url=store_url)
-    yield made
-    made.store.close()
 
 
 @pytest.fixture

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
@@ -22,7 +19,7 @@ from batcher.store.item_changes import ItemChange, change_items
 from batcher.store.results import count_models, count_reused
 from batcher.store.schema import upgrade_schema
 from tests.support.ledger_model import given_back
-from tests.support.runs import MODEL, make_job, make_runtime, run
+from tests.support.runs import MODEL, make_job, run
 from tests.support.vendor_server import VendorServer
 
 TEXTS = {f"doc-{number}": f"Document number {number}." for number in range(30)}
@@ -40,13 +37,6 @@ ANSWERED = text(
     "WHERE items.job_id = :job AND NOT items.reused GROUP BY attempts.tier, attempts.model"
 )
 REUSED = text("SELECT count(*) FROM items WHERE job_id = :job AND reused")
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, store_url: str, vendor_server: VendorServer) -> Iterator[Runtime]:
-    made = make_runtime(tmp_path / "home", vendor_server, database_url=store_url)
-    yield made
-    made.store.close()
 
 
 def check_sums(connection: Connection, job_id: int) -> None:
