@@ -88,14 +88,21 @@ class Traffic:
 
     @asynccontextmanager
     async def admitted(self, binding: Binding, input_tokens: int, output_limit: int) -> AsyncIterator[Permit]:
-        """Wait for a slot and a permit, and hold both; then mark the call, and send it ``on_the_wire``."""
+        """Wait for a slot and a permit, and hold both; then mark the call, and send it ``on_the_wire``.
+
+        A call that is cut off meanwhile finds out no more whether a model has recovered: another one may.
+        """
         if binding.key not in self._ceilings:
             limit = binding.model.limits.concurrency or self._concurrency
             self._ceilings[binding.key] = min(limit, self._concurrency)
             self._wires[binding.key] = asyncio.Semaphore(self._ceilings[binding.key])
-        async with self._slots.slot(binding.key):
-            with await self.limiter.acquire(binding.key, input_tokens, output_limit) as permit:
-                yield permit
+        try:
+            async with self._slots.slot(binding.key):
+                with await self.limiter.acquire(binding.key, input_tokens, output_limit) as permit:
+                    yield permit
+        except asyncio.CancelledError:
+            self.nothing_sent(binding)
+            raise
 
     @asynccontextmanager
     async def on_the_wire(self, binding: Binding) -> AsyncIterator[None]:

@@ -58,7 +58,9 @@ def test_two_workers_follow_a_move_within_seconds(fleet: Fleet, vendor: VendorPr
     assert (before.model, before.queue) == ("gpt-4o", "economy")
     with fleet.store.write() as connection:
         moved_at = fleet.store.now(connection)
-        set_routing(connection, job_id, replace(before, model="gpt-4o-mini", tier="economy").to_json())
+        # As proven, or a worker that looks at the job for the first time would take it back.
+        moved = replace(before, model="gpt-4o-mini", tier="economy", proven=("gpt-4o-mini",))
+        set_routing(connection, job_id, moved.to_json())
     wait_until(lambda: fleet.job(job_id).state is JobState.DONE, 150)
     query = select(attempts.c.model, attempts.c.tier, attempts.c.sent_at, attempts.c.purpose, leases.c.worker)
     query = query.join(leases, leases.c.id == attempts.c.lease_id).where(attempts.c.job_id == job_id)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
 from batcher.catalog.models import Limits, load_catalog
 from batcher.domain import FailureClass
 from batcher.engine.binding import Binding
-from batcher.engine.traffic import Traffic
+from batcher.engine.traffic import Traffic, _with_room_ahead
+from batcher.limits.breaker import FAILURES, OPEN_S
 from batcher.limits.memory import MemoryLimiter
 from batcher.providers.openai_chat import OpenAIChat
 from batcher.settings import Settings
@@ -154,3 +156,24 @@ def test_slots_are_not_said_to_be_what_is_waited_for_while_their_holders_wait_fo
     said = run_in_simulated_time(main)
     assert said
     assert all(reason.startswith("rate limit: 60 requests/min") for reason in said), said
+
+
+def test_a_probe_that_is_cut_off_while_it_waits_for_its_turn_makes_room_for_another() -> None:
+    async def main() -> float:
+        traffic, model = Traffic(MemoryLimiter({}, LoopClock()), 1, LoopClock()), binding()
+        async with AsyncExitStack() as slots:
+            for _ in range(_with_room_ahead(1)):
+                await slots.enter_async_context(traffic.admitted(model, 10, 10))
+            for _ in range(FAILURES):
+                traffic.learn(model, FailureClass.TRANSIENT, None, {}, 500, 0.1)
+            await asyncio.sleep(OPEN_S)
+            picked = await traffic.pick([model])
+            probe = asyncio.create_task(slots.enter_async_context(traffic.admitted(picked, 10, 10)))
+            await asyncio.sleep(0.1)
+            probe.cancel()
+            await asyncio.gather(probe, return_exceptions=True)
+            asked_at = asyncio.get_running_loop().time()
+            await traffic.pick([model])
+            return asyncio.get_running_loop().time() - asked_at
+
+    assert run_in_simulated_time(main) == 0
