@@ -98,11 +98,9 @@ class WorkerProcess:
 
     def _present_trouble(self) -> str | None:
         """Why it serves nobody just now, if so."""
-        if self.trouble or self.engine is None:
-            return self.trouble
-        if len(self.unserved) == len(self.tiers):
+        if self.trouble is None and len(self.unserved) == len(self.tiers):
             return "; ".join(dict.fromkeys(self.unserved.values()))
-        return self.runtime.store.trouble
+        return self.trouble if self.trouble or self.engine is None else self.runtime.store.trouble
 
     def _find_unserved(self) -> dict[str, str]:
         """Why tiers are not served: no model of theirs has a key here. Their jobs wait for another worker."""

@@ -12,7 +12,6 @@ import sys
 import termios
 import time
 from fcntl import ioctl
-from pathlib import Path
 from typing import Self
 
 import pytest
@@ -214,8 +213,6 @@ def test_a_job_without_samples_says_so(cli: Cli) -> None:
 def test_the_judge_is_named_at_submit_and_its_verdicts_stand_in_the_report(
     cli: Cli, vendor_server: VendorServer
 ) -> None:
-    config = Path(cli.home / "batcher.toml")
-    config.write_text(config.read_text() + "\n[models.gpt-4o]\nrpm = 1000000\ntpm = 1000000000\n")
     verdict = json.dumps({"reason": "fine", "score": 1, "correct": True})
     vendor_server.configure(answers=[("You check the work of another model", verdict)])
     cli.documents(4)

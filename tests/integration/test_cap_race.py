@@ -17,7 +17,7 @@ SEED = 1
 def test_no_kill_no_fault_and_no_sleep_gets_workers_over_the_cap(database: str) -> None:
     options = ["--seeds", "1", "--first-seed", str(SEED), "--databases", database]
     ended = subprocess.run(
-        [sys.executable, str(RACE), *options, "--cap", "0.20", "--workers", "4", "--kill-every-s", "3"],
+        [sys.executable, str(RACE), *options, "--cap", "0.10", "--workers", "4", "--kill-every-s", "2"],
         capture_output=True,
         text=True,
         timeout=560,
