@@ -73,13 +73,14 @@ def _one_group() -> int:
 
 
 def test_a_worker_that_slept_through_its_lease_begins_no_call_and_its_late_answers_are_booked(
-    runtime: Runtime, vendor_server: VendorServer, tmp_path: Path
+    runtime: Runtime, vendor_server: VendorServer, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     config = tmp_path / "home" / "batcher.toml"
     config.write_text(f"lease_s = 6\n{config.read_text()}")
     vendor_server.configure(latency_s=0.6)
     job = make_job(runtime, {f"d{number}": f"text number {number}" for number in range(40)})
     sleeper = start(tmp_path / "home", job.id)
+    request.addfinalizer(sleeper.kill)
     vendor_server.wait_for_calls(8)
     stop_outside_a_transaction(sleeper.pid, tmp_path / "home" / "batcher.db")
     asleep_since = time.monotonic()
@@ -87,11 +88,7 @@ def test_a_worker_that_slept_through_its_lease_begins_no_call_and_its_late_answe
         time.monotonic() - asleep_since < 1.6
     ):  # the lease must really run out: it is on the database's clock
         time.sleep(0.1)
-    try:
-        assert ended(tmp_path / "home", job.id) == "idle"
-    except BaseException:
-        sleeper.kill()
-        raise
+    assert ended(tmp_path / "home", job.id) == "idle"
     assert item_statuses(runtime, job.id) == {"done": 40}
     marked = {row.id for row in rows(runtime, "attempts")}
     answers = {row.id: row.output for row in rows(runtime, "results")}
