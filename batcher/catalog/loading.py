@@ -57,6 +57,7 @@ def build_catalog(settings: Settings) -> Catalog:
     data = {name: str(table.get("data", "")) for name, table in provider_tables.items()}
     tables = _model_tables(built_in["models"], settings)
     models: dict[str, Model] = {}
+    hosts = {name: _hosts(info, settings) for name, info in providers.items()}
     unpriced: dict[str, str] = {}
     for name, table in tables.items():
         _check_provider(name, table, providers)
@@ -65,7 +66,7 @@ def build_catalog(settings: Settings) -> Catalog:
             unpriced[name] = lines_for_unpriced(name, table, info)
             continue
         models[name] = _model(name, table, info, data)
-        reason = why_unbounded(info, table, _hosts(info, settings))
+        reason = why_unbounded(info, table, hosts[table["provider"]])
         if reason is not None:
             unpriced[name] = f"The model {name!r} could cost more than is reserved for it. {reason}"
             del models[name]
