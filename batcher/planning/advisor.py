@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
 
 from batcher.catalog.models import Catalog, Model
 from batcher.catalog.privacy import Place
@@ -13,10 +12,8 @@ from batcher.money import format_usd
 from batcher.planning.article_rules import PRESENT_MODELS, RULES, Need, Present, Rule
 from batcher.planning.history import History, MeasuredAccuracy
 from batcher.planning.monthly import Accuracy, CostLine, measured_accuracy, measured_extra, whole_nusd
+from batcher.routing.choice import LEAST_SCORED
 from batcher.simulator.latency import LatencyTable, Speed
-
-LEAST_SCORED: Final = 20
-"""Scored answers under which an accuracy says nothing yet: the articles ask for 20 to 50 real cases."""
 
 
 class Standing(IntEnum):

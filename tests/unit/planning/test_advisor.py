@@ -11,10 +11,11 @@ import pytest
 from batcher.catalog.models import Catalog, Model, load_catalog
 from batcher.catalog.privacy import Place, Privacy, place_of
 from batcher.money import usd_to_nusd
-from batcher.planning.advisor import LEAST_SCORED, Advice, Advisor, Recommendation, Standing
+from batcher.planning.advisor import Advice, Advisor, Recommendation, Standing
 from batcher.planning.article_rules import PRESENT_MODELS, RULES, Need, TaskType
 from batcher.planning.history import History, Measured, MeasuredAccuracy
 from batcher.planning.monthly import Tokens, Volume
+from batcher.routing.choice import LEAST_SCORED
 from batcher.settings import ModelSettings, ProviderSettings, Settings
 from batcher.statistics.intervals import wilson
 

@@ -48,6 +48,11 @@ def test_nothing_known_leaves_it_to_the_stated_model_and_learns_about_the_cheape
         ({STATED: BAD, DEAR: BAD}, STATED),
         ({STATED: BAD, DEAR: Scored(700, 1000)}, DEAR),
         ({STATED: BAD, MIDDLE: GOOD}, MIDDLE),
+        ({STATED: Scored(266, 352), DEAR: GOOD}, DEAR),
+        ({STATED: Scored(284, 352), DEAR: GOOD}, STATED),
+        ({STATED: Scored(14, 19), DEAR: GOOD}, STATED),
+        ({STATED: Scored(14, 20), DEAR: GOOD}, DEAR),
+        ({STATED: Scored(266, 352), DEAR: FAIR}, STATED),
     ],
 )
 def test_the_cheapest_proven_or_stated_model_is_chosen(scores: dict[str, Scored], model: str) -> None:
@@ -71,6 +76,17 @@ def test_the_sentence_says_what_is_known_and_how_surely() -> None:
     )
     nobody = decide(CANDIDATES, STATED, dict.fromkeys((CHEAP, MIDDLE, STATED, DEAR), BAD), 0.8, 0.05)
     assert nobody.reason.startswith("cheap does the work: no candidate is known to reach 80 %")
+
+
+def test_a_stated_model_that_rather_misses_the_floor_gives_way_to_a_dearer_proven_one() -> None:
+    """75.6 % of 352 is no proof against it, but no thin evidence any more either."""
+    found = decide(CANDIDATES, STATED, {STATED: Scored(266, 352), DEAR: GOOD}, 0.8, 0.05)
+    assert found.refuted == ()
+    assert found.reason.startswith("dear does the work at about $0.03 a document: the cheapest of 4")
+    assert found.reason.endswith("; stated, which the task states, was right on 75.6 % of 352 scored")
+    assert found.learn is not None
+    assert "; stated" not in decide(CANDIDATES, STATED, {CHEAP: GOOD, STATED: BAD}, 0.8, 0.05).reason
+    assert "; stated" not in decide(CANDIDATES, STATED, {DEAR: GOOD, STATED: BAD}, 0.8, 0.05).reason
 
 
 def test_a_proof_stands_until_the_contrary_is_shown() -> None:
