@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -18,7 +20,8 @@ _TIE: Final = 0.1
 """Plans at most so many standard errors of accuracy behind the best are as good; the cheapest of them
 is chosen. Money that buys no more than that is not spent."""
 
-_CORRECTIONS: Final = 3
+_LEVELS: Final = 64
+"""Of accuracy that are tried for a target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,15 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A chosen plan, by its number, and the evidence for it."""
+    """A chosen plan, by its number, the evidence for it, and whether that reaches the goal."""
 
     plan: int
     judged: Judged
     reached: bool
+
+
+def _cost(choice: Choice) -> float:
+    return choice.judged.cost_nusd
 
 
 class Chooser:
@@ -58,33 +65,52 @@ class Chooser:
     def choose(self, goal: Goal) -> Choice:
         """The best plan for this goal.
 
-        A target accuracy is raised by what the choice is too hopeful, as judged on rows that had no part in
-        it, so that what is promised is what such rows show.
+        What a plan is credited with is careful; what choosing shows on rows that had no part in it is now and
+        then too good by chance. For a target accuracy both have to reach it, or, where they never do, the
+        second. Then the cheapest counts of all that are no less accurate on such rows.
         """
         if goal.spend_nusd is not None:
-            plan = self._best_within(self._total, self._rows, goal.spend_nusd)
-            judged = self._judge(goal)
-            return Choice(plan, judged, judged.cost_nusd <= goal.spend_nusd + 2 * judged.cost_error_nusd)
-        wanted = asked = goal.accuracy or 0.0
-        for _ in range(_CORRECTIONS):
-            judged = self._judge(Goal(accuracy=asked))
-            missing = wanted - judged.right / judged.rows
-            if missing <= 0:
-                break
-            asked += missing
-        plan = self._cheapest_above(self._total, self._rows, asked)
-        judged = self._judge(Goal(accuracy=asked))
-        return Choice(plan, judged, judged.right / judged.rows >= wanted)
+            spend = goal.spend_nusd
+            judged = self._judge(lambda sums, rows: self._best_within(sums, rows, spend))
+            plan = self._best_within(self._total, self._rows, spend)
+            return Choice(plan, judged, judged.cost_nusd <= spend + 2 * judged.cost_error_nusd)
+        target = goal.accuracy or 0.0
+        tried = [*self._tried, (target, self._at_level(target))]
+        wanted = target * self._rows
+        reaching = [(level, choice) for level, choice in tried if choice.judged.right >= wanted]
+        careful = [choice for level, choice in reaching if level >= target]
+        if careful:
+            least: float = min(careful, key=_cost).judged.right
+        else:
+            least = wanted if reaching else max(choice.judged.right for _, choice in tried)
+        chosen = min((choice for _, choice in tried if choice.judged.right >= least), key=_cost)
+        return replace(chosen, reached=chosen.judged.right >= wanted)
 
-    def _judge(self, goal: Goal) -> Judged:
+    @cached_property
+    def _tried(self) -> list[tuple[float, Choice]]:
+        """Levels of accuracy, and the cheapest plan above each.
+
+        They are the levels of the plans that are better than every cheaper one.
+        """
+        cost, value = self._total[:, COST], self._value(self._total, self._rows)
+        order = np.lexsort((-value, cost))
+        best_so_far = np.maximum.accumulate(value[order])
+        frontier = order[np.r_[True, best_so_far[1:] > best_so_far[:-1]]]
+        spread = np.linspace(0, len(frontier) - 1, min(len(frontier), _LEVELS)).round().astype(int)
+        return [(level, self._at_level(level)) for level in map(float, value[frontier[spread]])]
+
+    def _at_level(self, level: float) -> Choice:
+        def choose(sums: Floats, rows: float) -> int:
+            return self._cheapest_above(sums, rows, level)
+
+        return Choice(choose(self._total, self._rows), self._judge(choose), reached=False)
+
+    def _judge(self, choose: Callable[[Floats, float], int]) -> Judged:
+        """What a way of choosing, given sums over rows and their number, does on rows it has not seen."""
         found = np.zeros(4)
         for part in range(PARTS):
             without = self._total - self._plans.sums[:, part]
-            rows = self._rows - float(self._sizes[part])
-            if goal.spend_nusd is not None:
-                plan = self._best_within(without, rows, goal.spend_nusd)
-            else:
-                plan = self._cheapest_above(without, rows, goal.accuracy or 0.0)
+            plan = choose(without, self._rows - float(self._sizes[part]))
             found += self._plans.sums[plan, part]
         cost = found[COST] / self._rows
         variance = max(0.0, found[SQUARED_COST] / self._rows - cost * cost)

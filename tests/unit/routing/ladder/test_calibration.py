@@ -263,3 +263,32 @@ def test_free_texts_without_log_probabilities_or_golden_answers_will_do() -> Non
     policy = calibrate(rows, Goal.of_spend(600))
     accuracy, _ = outcome(policy, rows)
     assert accuracy > 0.8  # two that agree are right, here; that much can be seen
+
+
+def test_no_accuracy_is_bought_dearer_than_a_ladder_that_is_known_to_have_it() -> None:
+    """What a plan is credited with stays below what it shows: some targets only the dearest seem to reach."""
+    models = {
+        "mini": Made(0.75, 45, telling=True),
+        "mid": Made(0.86, 120, telling=True),
+        "big": Made(0.935, 750, telling=True),
+        "best": Made(0.95, 1_500, telling=True),
+    }
+    learned = calibration(made_rows(200, models))
+    within = learned.ladder(Goal.of_spend(200)).evidence
+    assert within.accuracy > 0.99
+    for target in (0.9, 0.93, 0.95, 0.97, 0.98, 0.985, 0.99, 1.0):
+        policy = learned.ladder(Goal.of_accuracy(target))
+        assert policy.reached
+        assert policy.evidence.accuracy >= target
+        assert policy.evidence.cost_nusd <= within.cost_nusd
+
+
+def test_a_target_out_of_reach_gets_what_is_most_accurate() -> None:
+    models = {
+        name: Made(share, cost, hinting=True) for name, share, cost in (("a", 0.75, 45), ("b", 0.9, 700))
+    }
+    learned = calibration(made_rows(300, models))
+    high = learned.ladder(Goal.of_accuracy(0.999))
+    assert not high.reached
+    for target in (0.8, 0.85, 0.9, 0.95):
+        assert learned.ladder(Goal.of_accuracy(target)).evidence.accuracy <= high.evidence.accuracy
