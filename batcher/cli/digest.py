@@ -99,7 +99,7 @@ class Digest:
         """The digest for people."""
         job = self.view.job
         first = (
-            f"Job {job.id} {self._state}: {job.task} {where_words(job)}, "
+            f"Job {job.id} {self._state}: {job.task} {where_words(job, self.view.models)}, "
             f"{self.view.total:,} document{'' if self.view.total == 1 else 's'}"
         )
         facts = [f"  {name:<9} {text}" for name, text in self._facts() if text]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from batcher.planning.judging import JudgePricer
     from batcher.planning.order import Order, SubmitRequest
     from batcher.planning.plan import Plan, Planner
+    from batcher.planning.sizes import Size
     from batcher.planning.staged_plan import StagedPlan
     from batcher.planning.survey import Stored, Survey
     from batcher.routing.wish import RouteWish
@@ -143,11 +145,22 @@ def _make_plan(runtime: Runtime, request: SubmitRequest, finish_by: str | None) 
     store = open_to_read(url)
     if store is None:
         # Never connected to: it lends its dialect to a ledger that tells when days begin.
-        order = routed(runtime, order, None, time.time(), usable)
-        return _plan(runtime, order, Store(url, read_only=True), None, finish_by)
+        route = _routes(runtime, order, None, time.time(), usable)
+        return _plan(runtime, route, Store(url, read_only=True), None, finish_by)
     with closing(store), store.read() as connection:
-        order = routed(runtime, order, connection, store.now(connection), usable)
-        return _plan(runtime, order, store, connection, finish_by)
+        route = _routes(runtime, order, connection, store.now(connection), usable)
+        return _plan(runtime, route, store, connection, finish_by)
+
+
+def _routes(
+    runtime: Runtime, order: Order, connection: Connection | None, now: float, usable: Usable
+) -> Callable[[Sequence[Size]], Order]:
+    """What gives the order its model, for documents of these sizes; without any, as far as it is known."""
+
+    def route(sizes: Sequence[Size]) -> Order:
+        return routed(runtime, order, connection, now, usable, sizes)
+
+    return route
 
 
 def _checked(runtime: Runtime, request: SubmitRequest) -> tuple[Order, Usable]:
@@ -173,13 +186,17 @@ def _any(_: Model) -> bool:
 
 
 def _plan(
-    runtime: Runtime, order: Order, store: Store, connection: Connection | None, finish_by: str | None
+    runtime: Runtime,
+    route: Callable[[Sequence[Size]], Order],
+    store: Store,
+    connection: Connection | None,
+    finish_by: str | None,
 ) -> Plan | StagedPlan:
     """The plan.
 
     Args:
         runtime: settings and catalogue; its store is not touched, because opening that writes.
-        order: the checked request.
+        route: gives the checked request its model.
         store: the same store, read only.
         connection: a transaction on it; None if there is none yet.
         finish_by: as the user wrote it.
@@ -194,7 +211,7 @@ def _plan(
     from batcher.store.jobs import find_unfinished
     from batcher.store.stages import steps_of
 
-    settings = runtime.settings
+    settings, order = runtime.settings, route(())
     ledger = Ledger(store, settings.time_zone)
     known = None if connection is None else find_unfinished(connection, corpus_key(order))
     books = _books(runtime, order, store, ledger, connection, known)
@@ -202,10 +219,10 @@ def _plan(
     jobs: list[Job | None] = [None] * len(order.steps)
     if connection is not None and known is not None:
         jobs = [*steps_of(connection, known.id)]
-    surveys = _survey(
-        runtime,
-        [(step, _stored(step, connection, job)) for step, job in zip(order.steps, jobs, strict=True)],
-    )
+    steps = zip(order.steps, jobs, strict=True)
+    surveys = _survey(runtime, [(step, _stored(step, connection, job)) for step, job in steps])
+    if order.routing is not None and (sizes := surveys[0].sizes()):
+        order = route(sizes)
 
     def planner(step: Order, survey: Survey) -> Planner:
         history = History() if connection is None else read_history(connection, step.spec, runtime.catalog)

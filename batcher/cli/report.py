@@ -74,7 +74,7 @@ def _is_cut_off(view: JobView, run: Run | None) -> bool:
 def _title(view: JobView, run: Run | None) -> str:
     job = view.job
     state = "interrupted" if _is_cut_off(view, run) else job.state
-    line = f"Job {job.id} {state}: {job.task} {where_words(job)}"
+    line = f"Job {job.id} {state}: {job.task} {where_words(job, view.models)}"
     return f"{line}, {view.total:,} document{'' if view.total == 1 else 's'}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from batcher.planning.choice import Usable
     from batcher.planning.order import Order, SubmitRequest
+    from batcher.planning.sizes import Size
     from batcher.routing.wish import RouteWish
     from batcher.runtime import Runtime
 
@@ -78,7 +79,12 @@ def allowed_models(runtime: Runtime, wish: RouteWish) -> Usable:
 
 
 def routed(
-    runtime: Runtime, order: Order, connection: Connection | None, now: float, usable: Usable | None = None
+    runtime: Runtime,
+    order: Order,
+    connection: Connection | None,
+    now: float,
+    usable: Usable | None = None,
+    sizes: Sequence[Size] = (),
 ) -> Order:
     """The order with the model that the evidence asks for, if it is to be routed.
 
@@ -88,6 +94,7 @@ def routed(
         connection: a transaction; None: there is no store yet.
         now: Unix seconds.
         usable: which models take part; those that have their key by default.
+        sizes: of its documents, where they are known; they tell what one costs.
 
     Raises:
         UsageError: if what the request says of its routing makes no sense.
@@ -104,8 +111,10 @@ def routed(
     settings = runtime.settings.routing
     if not is_routed(order, wish, settings):
         return order
-    _note_off_ladder(order)
-    return Router(runtime.catalog, usable, runtime.place_of, settings).first(connection, order, wish, now)
+    if not sizes:
+        _note_off_ladder(order)
+    router = Router(runtime.catalog, usable, runtime.place_of, settings)
+    return router.first(connection, order, wish, now, sizes)
 
 
 def _note_off_ladder(order: Order) -> None:

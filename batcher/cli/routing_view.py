@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from batcher.cli.output import iso_time, usd
+from batcher.domain import JobState
 from batcher.money import format_usd
 from batcher.routing.choice import percent
 from batcher.routing.state import Routing
@@ -14,11 +16,18 @@ if TYPE_CHECKING:
     from batcher.store.jobs import Job
 
 
-def where_words(job: Job) -> str:
-    """Who does a job's work: ``on tier economy, gpt-4o-mini``, or that it is routed."""
+def where_words(job: Job, answered: Mapping[str, int]) -> str:
+    """Who does a job's work, or did it: ``on tier economy, gpt-4o-mini``, or that it is routed.
+
+    Args:
+        job: the job.
+        answered: documents by the model that answered them, most first.
+    """
     routing = Routing.of(job)
     if routing is not None:
-        return f"routed with a floor of {percent(routing.floor)}, {routing.model}"
+        has_ended = job.state in {JobState.DONE, JobState.CANCELLED}
+        name = next(iter(answered), routing.model) if has_ended else routing.model
+        return f"routed with a floor of {percent(routing.floor)}, {name}"
     return f"on tier {job.tier}" + (f", {job.pinned_model}" if job.pinned_model else "")
 
 

@@ -19,10 +19,11 @@ from batcher.errors import ConfigurationError, UsageError
 from batcher.planning.choice import Usable
 from batcher.planning.estimate import estimate
 from batcher.planning.evidence import Knowledge, known_answers
-from batcher.planning.fit import BYTES_PER_TOKEN, Fit
+from batcher.planning.fit import Fit
 from batcher.planning.history import History, read_history
 from batcher.planning.order import Order, accepted_models, find_image_tier, usable_rungs
 from batcher.planning.requests import fit_of
+from batcher.planning.routed_sizes import earlier_sizes, sizes_of_queue, usual_size
 from batcher.planning.sizes import Size
 from batcher.quality.golden import GOLDEN
 from batcher.quality.sampling import Sampling
@@ -33,15 +34,12 @@ from batcher.routing.wish import RouteWish
 from batcher.settings import RoutingSettings
 from batcher.store.jobs import Job
 from batcher.store.judging import children_of
-from batcher.store.tables import documents, items, samples
+from batcher.store.tables import items, samples
 from batcher.store.tallies import Tally, tallies_of
 from batcher.tasks.spec import TaskSpec
 
 PlaceOf = Callable[[Model], Place]
 """Where a model answers."""
-
-_USUAL_BYTES: Final = 4_000
-"""Of a document whose length nobody knows yet: a page of prose, about 1,000 tokens."""
 
 _KNOWN_COST: Final = 20
 """So many answers tell what one costs better than any estimate."""
@@ -100,7 +98,14 @@ class Router:
         self._place_of = place_of
         self._settings = settings
 
-    def first(self, connection: Connection | None, order: Order, wish: RouteWish, now: float) -> Order:
+    def first(
+        self,
+        connection: Connection | None,
+        order: Order,
+        wish: RouteWish,
+        now: float,
+        sizes: Sequence[Size] = (),
+    ) -> Order:
         """The order with its routing: the model in force, the ladder from the cheapest rung up.
 
         Args:
@@ -108,6 +113,7 @@ class Router:
             order: a checked request without a pinned model.
             wish: what the request asks of the routing.
             now: Unix seconds.
+            sizes: of its documents; without any, those of earlier documents of the task count.
 
         Raises:
             ConfigurationError: if no model of the ladder may do the work.
@@ -122,12 +128,13 @@ class Router:
         blank = self._blank(order, wish, floor, queue)
         history = History() if connection is None else read_history(connection, spec, self._catalog)
         knowledge = Knowledge(spec, history, known_answers(order.golden, task))
-        routing = self._with_candidates(blank, spec, rungs, knowledge, [_usual_size()])
         scores: Mapping[str, Scored] = {}
         if connection is not None:
             of_task = jobs_of_task(connection, spec)
             scores = read_scores(connection, of_task)
-            routing = replace(routing, proven=proven_before(connection, of_task, floor))
+            sizes = sizes or earlier_sizes(connection, of_task)
+            blank = replace(blank, proven=proven_before(connection, of_task, floor))
+        routing = self._with_candidates(blank, spec, rungs, knowledge, sizes or [usual_size()])
         decision = _decide(routing, scores)
         has_judge = order.sampling is not None and order.sampling.judge is not None
         routing = _in_force(routing, decision, now)
@@ -175,7 +182,7 @@ class Router:
             now: Unix seconds.
         """
         spec = TaskSpec.from_json(job.spec)
-        if not routing.is_sized and (sizes := _sizes(connection, job, routing.queue)):
+        if not routing.is_sized and (sizes := sizes_of_queue(connection, job, routing.queue)):
             knowledge = Knowledge(spec, read_history(connection, spec, self._catalog))
             routing = replace(
                 self._with_candidates(routing, spec, job.ladder, knowledge, sizes), is_sized=True
@@ -369,22 +376,3 @@ def _teaches_known(connection: Connection, job_id: int) -> bool:
     )
     unscored = {row[0]: int(row[1]) for row in connection.execute(query)}
     return unscored.pop(ItemStatus.PENDING.value, 0) > 0 and sum(unscored.values()) < _MOST_UNSCORED
-
-
-def _usual_size() -> Size:
-    return Size(_USUAL_BYTES, 0, 1, _USUAL_BYTES / BYTES_PER_TOKEN)
-
-
-def _sizes(connection: Connection, job: Job, queue: str) -> list[Size]:
-    """The sizes of a job's documents that wait, or waited, on its queue."""
-    size = (documents.c.text_bytes, documents.c.image_count)
-    query = (
-        select(*size, func.count().label("items"))
-        .select_from(items.join(documents, documents.c.hash == items.c.document_hash))
-        .where(items.c.job_id == job.id, items.c.tier == queue)
-        .group_by(*size)
-    )
-    return [
-        Size(row.text_bytes, row.image_count, row.items, row.text_bytes / BYTES_PER_TOKEN)
-        for row in connection.execute(query)
-    ]

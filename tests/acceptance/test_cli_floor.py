@@ -70,6 +70,11 @@ def submit(cli: Cli, *words: str | Path | float, code: int | None = 0) -> Any:
     return cli("submit", "docs", "--task", "./routed", *map(str, words), "--json", code=code)
 
 
+def document_usd(told: str) -> float:
+    """What a document costs, as the reason of a choice says."""
+    return float(told.split("does the work at about $", 1)[1].split(" ", 1)[0])
+
+
 def test_the_cheap_model_proves_itself_and_takes_over(cli: Cli) -> None:
     cli.documents(60)
     planned = cli("plan", "docs", "--task", "./routed", "--floor", "0.7")
@@ -89,6 +94,20 @@ def test_the_cheap_model_proves_itself_and_takes_over(cli: Cli) -> None:
     assert "  saving    $" in told
     again = cli("plan", "docs", "--task", "./routed", "--floor", "0.7", "--refresh")
     assert "Plan of routed with a floor of 70 %, gpt-4o-mini" in again.out
+    each = document_usd(again.out)
+    chosen = cli("plan", "docs", "--task", "./routed", "--floor", "0.7", "--refresh", "--json").json["chosen"]
+    assert chosen["likely_usd"] / 60 == pytest.approx(each, rel=0.02), "the documents are known: no guess"
+    begun = submit(cli, "--floor", 0.7, "--refresh")
+    assert document_usd(begun.err) == pytest.approx(each, rel=0.1), "those before tell what one costs"
+
+
+def test_the_heading_names_who_did_the_work(cli: Cli) -> None:
+    """Known answers go to the candidate: here all documents, with the stated model in force to the end."""
+    cli.documents(12)
+    submit(cli, "--floor", 0.98, "--golden", golden(cli, 12))
+    told = cli("status").out
+    assert "gpt-4o, which the task states, does the work until" in told
+    assert "Job 1 done: routed routed with a floor of 98 %, gpt-4o-mini, 12 documents" in told
 
 
 def test_an_unfinished_job_is_taken_up_with_another_floor(cli: Cli) -> None:
