@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from batcher.cli.arguments import Finite
 from batcher.cli.cost_arguments import (
@@ -97,6 +98,10 @@ def _tokens(given: dict[str, Any]) -> Tokens:
     from batcher.planning.monthly import Tokens
 
     if given["tokens"] is not None:
+        if _is_given("input_tokens") or _is_given("output_tokens"):
+            raise UsageError(
+                "--tokens is input and output together: leave --input-tokens and --output-tokens out"
+            )
         if given["api_price"] is None or given["models"] or given["prices"]:
             raise UsageError("--tokens goes with --api-price; else give --input-tokens and --output-tokens")
         return Tokens(given["tokens"], 0)
@@ -104,6 +109,11 @@ def _tokens(given: dict[str, Any]) -> Tokens:
     if not found.total:
         raise UsageError("A request has tokens. Give --input-tokens or --output-tokens")
     return found
+
+
+def _is_given(name: str) -> bool:
+    """Whether an option with a default was named."""
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 def _request_nusd(which: str | GivenPrice, tokens: Tokens, catalog: Catalog) -> tuple[str, Fraction]:

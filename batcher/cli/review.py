@@ -68,9 +68,11 @@ def review(
     from batcher.runtime import Runtime
     from batcher.store.jobs import get_job, newest_job_id
 
+    _check_together(export, label, answer, remark, show_next=show_next)
     runtime = Runtime(settings)
     with runtime.store.read() as connection:
         found = get_job(connection, newest_job_id(connection) if job is None else job)
+    _check_tier(runtime, found, tier)
     if export is not None:
         return _export(runtime, found, export)
     desk = _desk(runtime, found, _reviewer(name), tier, only_disagreements=only_disagreements)
@@ -79,6 +81,25 @@ def review(
     if show_next:
         return _show_next(desk, as_json=as_json)
     return _sit(desk)
+
+
+def _check_together(
+    export: Path | None, label: tuple[int, str] | None, answer: str | None, remark: str, *, show_next: bool
+) -> None:
+    """Refuse what would be ignored."""
+    ways = {"--export": export is not None, "--next": show_next, "--label": label is not None}
+    given = [name for name, is_given in ways.items() if is_given]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} do not go together")
+    for name, word in (("--answer", answer), ("--remark", remark)):
+        if word and label is None:
+            raise UsageError(f"{name} goes with --label ITEM LABEL")
+
+
+def _check_tier(runtime: Runtime, job: Job, tier: str | None) -> None:
+    tiers = dict.fromkeys((*runtime.catalog.tiers, *job.ladder, job.tier))
+    if tier is not None and tier not in tiers:
+        raise UsageError(f"There is no tier {tier!r}. There are: {', '.join(tiers)}")
 
 
 def _sit(desk: Desk) -> int:

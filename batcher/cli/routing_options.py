@@ -152,22 +152,32 @@ def privacy_explained(runtime: Runtime, request: SubmitRequest) -> Iterator[None
         privacy = request.route.privacy
         if privacy in {None, _PRIVACY[0]}:
             raise
-        kept_out = _kept_out(runtime, request)
-        what = f"{kept_out or error}. With --privacy {privacy} only models on your own machines count"
-        raise ConfigurationError(f"{what}: name their tier with --tier" if kept_out else what) from error
+        why = _kept_out(runtime, request)
+        only = f"With --privacy {privacy} only models on your own machines count"
+        if why is None:
+            raise ConfigurationError(f"{error}. {only}") from error
+        raise ConfigurationError(f"{why[0]}. {only}: {why[1]}") from error
 
 
-def _kept_out(runtime: Runtime, request: SubmitRequest) -> str | None:
-    """That a model has its key and answers where documents may not go; None if it is something else."""
+def _kept_out(runtime: Runtime, request: SubmitRequest) -> tuple[str, str] | None:
+    """That a model answers where documents may not go, and what helps; None if it is something else."""
     from batcher.planning.order import check_request
+    from batcher.planning.sampling import judge_models
 
     try:
         order = check_request(request, runtime.catalog, runtime.is_usable, runtime.settings.quality)
     except ConfigurationError:
         return None
-    if allowed_models(runtime, request.route)(order.model):
-        return None
-    return f"{order.model.name} of tier {order.tier} answers at {runtime.place_of(order.model)}"
+    allowed = allowed_models(runtime, request.route)
+    if not allowed(order.model):
+        what = f"{order.model.name} of tier {order.tier} answers at {runtime.place_of(order.model)}"
+        return what, "name their tier with --tier"
+    judge = order.sampling.judge if order.sampling is not None else None
+    judges = () if judge is None else judge_models(runtime.catalog, judge, runtime.is_usable)
+    if judges and not any(map(allowed, judges)):
+        what = f"{judges[0].name}, which is to judge, answers at {runtime.place_of(judges[0])}"
+        return what, "name one of them with --judge, or --judge none"
+    return None
 
 
 def refuse_rehearsal(wish: RouteWish) -> None:

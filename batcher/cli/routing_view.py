@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def where_words(job: Job, answered: Mapping[str, int]) -> str:
-    """Who does a job's work, or did it: ``on tier economy, gpt-4o-mini``, or that it is routed.
+    """Who does a job's work, or did it: ``on tier economy, gpt-4o-mini``, or how it is chosen.
 
     Args:
         job: the job.
@@ -28,6 +28,8 @@ def where_words(job: Job, answered: Mapping[str, int]) -> str:
         has_ended = job.state in {JobState.DONE, JobState.CANCELLED}
         name = next(iter(answered), routing.model) if has_ended else routing.model
         return f"routed with a floor of {percent(routing.floor)}, {name}"
+    if job.ladder_policy_id is not None:
+        return f"on learned ladder {job.ladder_policy_id}"
     return f"on tier {job.tier}" + (f", {job.pinned_model}" if job.pinned_model else "")
 
 

@@ -39,6 +39,10 @@ def with_learned_ladder(
     route = order.request.route
     if order.pinned_model is not None or route.floor is not None:
         raise UsageError("--learned-ladder chooses the models by itself: leave --model and --floor out")
+    if order.request.tier is not None:
+        raise UsageError("--learned-ladder has its own steps, whatever tiers they are on: leave --tier out")
+    if route.max_latency_s is not None:
+        raise UsageError("--max-latency is for routed jobs: give --floor in place of --learned-ladder")
     if order.stages:
         raise UsageError("--learned-ladder is for tasks of one step, and this one has several")
     stored = None if connection is None else newest_ladder(connection, order.spec.fingerprint)

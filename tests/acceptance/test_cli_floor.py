@@ -139,6 +139,12 @@ def test_private_documents_go_to_no_vendor(cli: Cli, vendor_server: VendorServer
     (cli.folder / "batcher.toml").write_text(text)
     found = cli("plan", "docs", "--task", "./routed", "--floor", "0.7", "--privacy", "strict")
     assert "our-model" in found.out
+    judged = submit(cli, "--floor", 0.7, "--privacy", "strict", "--judge", "gpt-4o", code=3).err
+    assert (
+        "gpt-4o, which is to judge, answers at a vendor. With --privacy strict only models on your" in judged
+    )
+    assert "name one of them with --judge, or --judge none" in judged
+    assert "OPENAI_API_KEY" not in judged
     assert vendor_server.totals()["calls"] == 0
 
 

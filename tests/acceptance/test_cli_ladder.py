@@ -124,6 +124,7 @@ def test_an_answer_that_gives_itself_away_climbs_and_the_ledger_is_the_bill(
     learn(cli, "--accuracy", 0.95)
     make_documents(cli.folder / "fresh", 28, seed=3)
     cli("submit", "fresh", "--task", "./cards", "--learned-ladder", "--yes")
+    assert "cards on learned ladder 1, 28 documents" in cli("status").out
     by_purpose = {row["purpose"]: row for row in cli("spend", "--by", "purpose", "--json").json}
     assert by_purpose["answer"]["calls"] == 28
     assert by_purpose["escalation"]["calls"] == 8
@@ -142,6 +143,14 @@ def test_an_answer_that_gives_itself_away_climbs_and_the_ledger_is_the_bill(
         (
             ("submit", "known", "--task", "./cards", "--learned-ladder", "--model", CHEAP),
             "leave --model and --floor out",
+        ),
+        (
+            ("submit", "known", "--task", "./cards", "--learned-ladder", "--tier", "premium"),
+            "leave --tier out",
+        ),
+        (
+            ("plan", "known", "--task", "./cards", "--learned-ladder", "--max-latency", "2"),
+            "--max-latency is for routed jobs",
         ),
     ],
 )

@@ -196,6 +196,11 @@ def test_without_a_terminal_it_says_how(reviewed: Cli) -> None:
     assert "--answer goes with" in reviewed("review", "--label", item, "fix", code=2).err
     wrong = reviewed("review", "--label", item, "fix", "--answer", '{"title": 1}', code=2)
     assert "does not fit the task" in wrong.err
+    assert "There is no tier 'foo'. There are: " in reviewed("review", "--next", "--tier", "foo", code=2).err
+    assert "--remark goes with --label" in reviewed("review", "--next", "--remark", "so", code=2).err
+    assert "--answer goes with --label" in reviewed("review", "--next", "--answer", "{}", code=2).err
+    both = reviewed("review", "--next", "--label", item, "right", code=2)
+    assert "--next and --label do not go together" in both.err
     reviewed("review", "--as", "ann", "--label", item, "wrong", "--remark", "no such title")
     assert reviewed("review", "--as", "ann", "--next", "--json").json["left"] == 3
     reviewed("review", "--as", "ann", "--label", item, "none")

@@ -264,6 +264,10 @@ def test_shares_of_a_mix_are_exact() -> None:
         (["costs", "--task", "nope"], "no task 'nope'"),
         (["costs", "--task", "classification"], "labels=... is missing"),
         (["breakeven", "--tokens", "2000"], "goes with --api-price"),
+        (
+            ["breakeven", "--tokens", "2000", "--api-price", "1", "--input-tokens", "10"],
+            "leave --input-tokens",
+        ),
         (["breakeven", "--tokens", "2000", "--api-price", "1", "--model", "gpt-4o"], "goes with --api-price"),
         (["breakeven", "--throughput", "0"], "not in the range"),
         (["breakeven", "--busy", "0"], "no share"),
