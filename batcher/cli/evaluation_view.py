@@ -168,14 +168,27 @@ def _legend(report: Report) -> Iterator[str]:
     yield (
         f"{report.documents:,} known documents; intervals at {percent(verdict.confidence)}; floor "
         f"{percent(verdict.floor)}; monthly for {report.monthly:,} documents. VALID: first answers that "
-        "fitted the schema. Costs include retries, repairs and judging."
+        "fitted the schema. Costs are those of answering, retries and repairs included."
     )
+    yield from _judging(report)
     yield f"This run spent {format_usd(report.spent_nusd)}."
     unknown_nusd = sum(found.unknown_nusd for found in report.measured)
     if unknown_nusd:
         yield (
             "Calls whose outcome is unknown, because a process was killed or a connection broke, are booked "
             f"at up to {format_usd(unknown_nusd)} and stand in none of these figures."
+        )
+
+
+def _judging(report: Report) -> Iterator[str]:
+    """What judging adds to measuring, apart from what it costs to answer."""
+    judged = [found for found in report.measured if found.judging_nusd]
+    if judged:
+        told = ", ".join(f"{found.model} {format_usd(found.judging_nusd)}" for found in judged)
+        yield (
+            "Judging the answers, which is a part of measuring them and in none of these costs, a verdict that "
+            f"models share counted for each: {told}. Afterwards only drawn answers are judged: batcher plan "
+            "prices that."
         )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, case, func, select, update
 from batcher.domain import AttemptState, FailureClass, ItemStatus, Purpose
 from batcher.quality.golden import GOLDEN
 from batcher.statistics.intervals import Interval, wilson
+from batcher.store.judging import is_judge_of
 from batcher.store.steps import stage_ids, step_ids
 from batcher.store.tables import attempts, items, jobs, results, samples
 
@@ -60,7 +61,8 @@ class Measurement:
         outcomes: one for each document that was scored.
         accuracy: the share that is correct, a failed one being wrong; None if nothing was scored.
         valid_at_once: the share whose first answer fitted the schema; None if no answer came.
-        judging_nusd: what judging the answers cost.
+        judging_nusd: what judging the answers cost, whichever job paid for a verdict; a part of measuring, not
+            of answering, and in none of the other figures.
         waiting: documents that are not answered yet.
         rejected: documents that the model cannot take.
     """
@@ -108,8 +110,8 @@ class Measurement:
 
     @property
     def cost_nusd(self) -> int:
-        """All that the answers cost, retries, repairs and judging included."""
-        return self.judging_nusd + sum(outcome.cost_nusd for outcome in self.outcomes)
+        """All that the answers cost, retries and repairs included."""
+        return sum(outcome.cost_nusd for outcome in self.outcomes)
 
     @property
     def unknown_nusd(self) -> int:
@@ -213,11 +215,23 @@ def _unscored(connection: Connection, job_id: int) -> tuple[int, int]:
 
 
 def _judging_nusd(connection: Connection, job_id: int) -> int:
-    """What the jobs cost that checked this one's answers."""
-    query = (
-        select(func.coalesce(func.sum(attempts.c.cost_nusd), 0))
-        .join(jobs, jobs.c.id == attempts.c.job_id)
-        .where(jobs.c.parent_id == job_id, jobs.c.purpose == Purpose.JUDGE.value)
+    """What it costs to judge a job's answers, as if no verdict were shared with other models.
+
+    Equal answers of two models are one question, which the job asks that comes first: what it paid counts for
+    each of them, or the first one would carry the judging of all.
+    """
+    bought = attempts.alias("bought")
+    asked = (
+        select(func.coalesce(bought.c.item_id, items.c.id))
+        .select_from(items)
+        .join(jobs, jobs.c.id == items.c.job_id)
+        .outerjoin(bought, bought.c.id == items.c.result_id)
+        .where(is_judge_of(job_id))
+    )
+    query = select(func.coalesce(func.sum(attempts.c.cost_nusd), 0)).where(
+        attempts.c.item_id.in_(asked),
+        attempts.c.purpose == Purpose.JUDGE.value,
+        attempts.c.state != AttemptState.UNKNOWN.value,
     )
     return int(connection.execute(query).scalar_one())
 

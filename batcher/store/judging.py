@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from batcher.domain import ItemStatus, JobState, Purpose
 from batcher.store.jobs import Job, list_jobs_where
@@ -36,10 +36,14 @@ def jobs_to_judge(connection: Connection, job_ids: Sequence[int] | None, now: fl
     return list_jobs_where(connection, jobs.c.purpose != Purpose.JUDGE.value, of_these)
 
 
+def is_judge_of(job_id: int) -> ColumnElement[bool]:
+    """The condition that a row of ``jobs`` is that of a judge under a job."""
+    return and_(jobs.c.parent_id == job_id, jobs.c.purpose == Purpose.JUDGE.value)
+
+
 def children_of(connection: Connection, job_id: int) -> list[Job]:
     """The judges' jobs under a job, oldest first."""
-    is_judge = jobs.c.purpose == Purpose.JUDGE.value
-    return list_jobs_where(connection, jobs.c.parent_id == job_id, is_judge)
+    return list_jobs_where(connection, is_judge_of(job_id))
 
 
 def has_pending(connection: Connection, job_id: int) -> bool:

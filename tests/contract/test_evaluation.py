@@ -268,7 +268,7 @@ def test_a_job_that_waits_is_not_scored_yet(runtime: Runtime, golden: Path) -> N
     assert (found.scored, found.waiting, found.accuracy) == (0, COUNT, None)
 
 
-def test_judging_is_a_part_of_the_cost(runtime: Runtime, golden: Path) -> None:
+def test_judging_stands_beside_the_cost_of_answers(runtime: Runtime, golden: Path) -> None:
     order = order_for(runtime, golden)
     first = measured(runtime, order)
     judging = make_job(runtime, {"j": "judge number 1"}, purpose=Purpose.JUDGE, parent_id=first.job_id)
@@ -276,7 +276,24 @@ def test_judging_is_a_part_of_the_cost(runtime: Runtime, golden: Path) -> None:
     paid = sum(row.cost_nusd for row in rows(runtime, "attempts") if row.job_id == judging.id)
     second = read(runtime, order, job_of(runtime, first.job_id))
     assert second.judging_nusd == paid > 0
-    assert second.cost_nusd == first.cost_nusd + paid
+    assert (second.cost_nusd, second.per_document_nusd) == (first.cost_nusd, first.per_document_nusd)
+
+
+def test_a_verdict_that_two_models_share_counts_for_both(
+    runtime: Runtime, vendor_server: VendorServer, golden: Path
+) -> None:
+    """Whichever job asked first has paid for it; neither model is charged with what the other one used."""
+    found = [measured(runtime, order_for(runtime, golden, model)) for model in (MODEL, "gpt-4.1-mini")]
+    for one in found:
+        judging = make_job(runtime, {"j": "judge number 1"}, purpose=Purpose.JUDGE, parent_id=one.job_id)
+        run(runtime, judging.id)
+    [paid] = [row.cost_nusd for row in rows(runtime, "attempts") if row.purpose == "judge"]
+    with runtime.store.read() as connection:
+        again = [
+            read_measurement(connection, one.job_id, one.model, one.tier, confidence=0.95) for one in found
+        ]
+    assert [one.judging_nusd for one in again] == [paid, paid]
+    assert spent(runtime) == paid + sum(one.cost_nusd for one in again), "the bill has it once"
 
 
 def test_the_newest_job_is_one_that_was_submitted(runtime: Runtime, golden: Path) -> None:

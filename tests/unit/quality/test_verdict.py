@@ -35,8 +35,8 @@ def test_a_model_is_added_up() -> None:
     found = measure("m", "t", 7, made, confidence=0.95, judging_nusd=50)
     assert (found.scored, found.correct, found.failed, found.mean_score) == (4, 2, 1, 0.625)
     assert found.fields == {"x": 0.75, "y": pytest.approx(2 / 3)}, "no answer has a field z"
-    assert found.cost_nusd == 500
-    assert (found.per_document_nusd, found.per_correct_nusd) == (125, 250)
+    assert (found.cost_nusd, found.judging_nusd) == (450, 50), "measuring is no part of answering"
+    assert (found.per_document_nusd, found.per_correct_nusd) == (112.5, 225)
     assert found.accuracy is not None
     assert found.valid_at_once is not None
     # Wilson for 2 of 4, with z = 1.96: 0.5 -+ 1.96 sqrt(.25/4 + 1.96^2/64) / (1 + 1.96^2/4) = 0.1500, 0.8500
