@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     "--monthly", type=MANY, default=100_000, show_default=True, metavar="N", help="Documents a month."
 )
 @click.option("--limit", type=MANY, help="Measure on so many rows, drawn by chance, always the same ones.")
-@click.option("--max-cost", metavar="USD", help="A cap on all of it, beside the daily one.")
+@click.option(
+    "--max-cost", metavar="USD", help="A cap on all of it, earlier starts included, beside the daily one."
+)
 @click.option("--text-column", metavar="NAME", help="Column of a table that holds the text.")
 @click.option("--id-column", metavar="NAME", help="Column of a table that names its rows.")
 @click.option(
@@ -175,22 +177,33 @@ def measure_models(
         worst_nusd = sum(price.all.worst_nusd for price in prices.values())
         if not agreed(runtime, open_jobs, worst_nusd, yes=wanted.yes):
             return 1, 0, None
-        _set_caps(runtime, cap_nusd, prices)
+        _set_caps(runtime, cap_nusd, jobs, prices)
         if not open_jobs:
-            return 0, 0, jobs
+            return _outcome(runtime, jobs), 0, jobs
         for job in open_jobs:
             set_off(runtime, job)
             if job.state is JobState.DONE:
                 take_up_judging(runtime, job)
         if shared:
             locks.close()
-        return *_ask(runtime, open_jobs), jobs
+        code, spent_nusd = _ask(runtime, open_jobs)
+        return max(code, _outcome(runtime, jobs)), spent_nusd, jobs
+
+
+def _outcome(runtime: Runtime, jobs: list[Job]) -> int:
+    """The exit code that what became of all jobs asks for, in this run or in an earlier one."""
+    from batcher.cli.job_view import read_job_view
+    from batcher.cli.judging_control import judging_code
+    from batcher.cli.running import exit_code
+
+    codes = [(exit_code(runtime, read_job_view(runtime, job.id)), judging_code(runtime, job)) for job in jobs]
+    return max(max(pair) for pair in codes)
 
 
 def _ask(runtime: Runtime, jobs: list[Job]) -> tuple[int, int]:
     """Run golden jobs until they are answered and judged, as far as that goes: exit code, nano-dollars."""
     from batcher.budget.spend import job_balances
-    from batcher.cli.judging_control import follow_judges, judging_code
+    from batcher.cli.judging_control import follow_judges
     from batcher.cli.running import explain_stop, run_jobs
 
     def spent_nusd() -> int:
@@ -203,13 +216,13 @@ def _ask(runtime: Runtime, jobs: list[Job]) -> tuple[int, int]:
     explain_stop(run)
     if run.by_workers and not run.interrupted:
         follow_judges(runtime, jobs)
-    code = max(run.exit_code, *(judging_code(runtime, job) for job in jobs))
-    return code, spent_nusd() - before_nusd
+    return run.exit_code, spent_nusd() - before_nusd
 
 
-def _set_caps(runtime: Runtime, cap_nusd: int | None, prices: dict[int, PricedJob]) -> None:
-    """Share the cap out among the jobs, beyond what each has spent already; without one, lift theirs."""
+def _set_caps(runtime: Runtime, cap_nusd: int | None, jobs: list[Job], prices: dict[int, PricedJob]) -> None:
+    """Share out what all jobs have left of the cap, earlier starts included; without one, lift theirs."""
     from batcher.budget.ledger import job_account
+    from batcher.money import format_usd
     from batcher.planning.candidates import share_cap
 
     if cap_nusd is None:
@@ -217,12 +230,23 @@ def _set_caps(runtime: Runtime, cap_nusd: int | None, prices: dict[int, PricedJo
             for job_id in prices:
                 runtime.ledger.set_job_cap(connection, job_id, None)
         return
-    shares = share_cap(cap_nusd, {job_id: price.all.worst_nusd for job_id, price in prices.items()})
     with runtime.store.write() as connection:
+        spent_nusd = {
+            job.id: sum(
+                balance.spent_nusd + balance.reserved_nusd
+                for balance in runtime.ledger.balances(connection, [job_account(job.id)])
+            )
+            for job in jobs
+        }
+        left_nusd = cap_nusd - sum(spent_nusd.values())
+        shares = share_cap(left_nusd, {job_id: price.all.worst_nusd for job_id, price in prices.items()})
         for job_id, share_nusd in shares.items():
-            found = runtime.ledger.balances(connection, [job_account(job_id)])
-            spent_nusd = sum(balance.spent_nusd + balance.reserved_nusd for balance in found)
-            runtime.ledger.set_job_cap(connection, job_id, spent_nusd + share_nusd)
+            runtime.ledger.set_job_cap(connection, job_id, spent_nusd[job_id] + share_nusd)
+    if shares and left_nusd <= 0:
+        note(
+            f"These jobs have spent {format_usd(sum(spent_nusd.values()))} already, which is all of "
+            "--max-cost: go on with a larger one."
+        )
 
 
 def _note_prices(jobs: list[Job], known: KnownDocuments, prices: dict[int, PricedJob]) -> None:

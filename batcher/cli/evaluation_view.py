@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from batcher.cli.judging_view import judging_json
 from batcher.cli.output import echo_table, say, usd
+from batcher.domain import FailureClass
+from batcher.engine.golden_jobs import NOT_THE_MODELS_FAULT
 from batcher.money import format_usd
 from batcher.quality.evaluation import Measurement
 from batcher.quality.judging_state import JudgingState
@@ -102,6 +104,19 @@ def _more(report: Report) -> Iterator[str]:
             classes = Counter(outcome.failure for outcome in found.outcomes if outcome.failure)
             told = ", ".join(f"{name} {count:,}" for name, count in classes.most_common())
             yield f"{found.model}: {found.failed:,} without an answer, which counts as wrong ({told})."
+            yield from _asking_again(found, classes)
+
+
+def _asking_again(found: Measurement, classes: Mapping[str, int]) -> Iterator[str]:
+    """How documents are asked again that failed without an answer that the model is to blame for."""
+    if any(name in NOT_THE_MODELS_FAULT for name in classes):
+        yield f"{found.model}: start this again to ask anew what failed through no fault of the model's."
+    refused = classes.get(FailureClass.BAD_REQUEST, 0)
+    if refused:
+        yield (
+            f"{found.model}: {refused:,} requests were refused as wrong. When that is mended: "
+            f"batcher retry {found.job_id} --class {FailureClass.BAD_REQUEST}; then start this again."
+        )
 
 
 def _unjudged(found: Measurement, state: JudgingState) -> Iterator[str]:
@@ -186,9 +201,9 @@ def _judging(report: Report) -> Iterator[str]:
     if judged:
         told = ", ".join(f"{found.model} {format_usd(found.judging_nusd)}" for found in judged)
         yield (
-            "Judging the answers, which is a part of measuring them and in none of these costs, a verdict that "
-            f"models share counted for each: {told}. Afterwards only drawn answers are judged: batcher plan "
-            "prices that."
+            "Judging the answers is a part of measuring them and in none of these costs; a verdict that "
+            f"models share counts for each: {told}. Later only drawn answers are judged: batcher plan prices "
+            "that."
         )
 
 

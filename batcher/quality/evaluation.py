@@ -61,8 +61,8 @@ class Measurement:
         outcomes: one for each document that was scored.
         accuracy: the share that is correct, a failed one being wrong; None if nothing was scored.
         valid_at_once: the share whose first answer fitted the schema; None if no answer came.
-        judging_nusd: what judging the answers cost, whichever job paid for a verdict; a part of measuring, not
-            of answering, and in none of the other figures.
+        judging_nusd: what judging the answers cost, whichever job paid for a verdict; a part of measuring,
+            not of answering, and in none of the other figures.
         waiting: documents that are not answered yet.
         rejected: documents that the model cannot take.
     """

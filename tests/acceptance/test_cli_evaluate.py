@@ -283,3 +283,31 @@ def test_mistakes_are_told_before_anything_is_stored(
     assert told in outcome.err
     assert vendor_server.totals()["calls"] == 0
     assert cli("jobs", "--json").json == []
+
+
+def test_the_same_outcome_has_the_same_exit_code_and_names_the_retry_that_mends_it(
+    cli: Cli, vendor_server: VendorServer, golden: Path
+) -> None:
+    vendor_server.add_fault(model=CHEAP_ID, contains="number 9 about", status=400, times=1)
+    words = ("evaluate", "--task", "./cards", "--golden", "known/golden.jsonl", "--model", CHEAP)
+    for _ in range(2):
+        told = cli(*words, code=1).out
+        assert "1 without an answer, which counts as wrong (bad_request 1)" in told
+        assert "batcher retry 1 --class bad_request; then start this again" in told
+    cli("retry", 1, "--class", "bad_request")
+    assert "without an answer" not in cli(*words).out
+
+
+def test_the_cap_is_of_the_evaluation_and_not_of_each_start(
+    cli: Cli, vendor_server: VendorServer, golden: Path
+) -> None:
+    for _ in range(3):
+        evaluate(cli, "--model", CHEAP, "--max-cost", "0.001", code=4)
+    assert 0 < paid_usd(vendor_server, CHEAP) <= 0.001
+    outcome = cli(
+        *("evaluate", "--task", "./cards", "--golden", "known/golden.jsonl", "--model", CHEAP),
+        *("--max-cost", "0.0000001"),
+        code=4,
+    )
+    assert "already, which is all of --max-cost: go on with a larger one." in outcome.err
+    assert evaluate(cli, "--model", CHEAP, "--max-cost", "1")["models"][0]["scored"] == COUNT
