@@ -47,6 +47,14 @@ def note_left_out(golden: Golden, known: KnownDocuments) -> None:
         note(f"Warning: {subject}: {_listed(told, '; ')}")
 
 
+def note_doubles(golden: Golden, known: KnownDocuments) -> None:
+    """Name the golden rows on a document that another row is about already."""
+    if known.doubles:
+        subject = _share(len(known.doubles), golden, "on a document of another row, counted once")
+        told = [f"{_name(row)} as in line {other.line}" for row, other in known.doubles]
+        note(f"{subject}: {_listed(told, ', ')}")
+
+
 def _share(count: int, golden: Golden, what: str) -> str:
     return f"{count:,} of {len(golden):,} golden row{'' if len(golden) == 1 else 's'} {what}"
 

@@ -16,7 +16,7 @@ from batcher.documents.paths import STDIN, FoundFile, find_files, source_name
 from batcher.documents.table_files import may_be_table
 from batcher.documents.tables import Columns, RowReader
 from batcher.errors import UsageError
-from batcher.tasks.golden import Golden, GoldenRow
+from batcher.tasks.golden import Golden, GoldenRow, check_agreement
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,13 @@ class KnownDocuments:
         documents: in an order that is random but always the same: the first hundred are a fair sample.
         left_out: rows without a document.
         answers: by the source of a document.
+        doubles: rows whose document another row has too, with the same answer, each beside that row.
     """
 
     documents: tuple[Parsed, ...]
     left_out: tuple[LeftOut, ...]
     answers: Mapping[str, Any] = field(repr=False)
+    doubles: tuple[tuple[GoldenRow, GoldenRow], ...] = ()
 
     def lookup(self, source: str) -> Any | None:
         """The right answer for a source, or None."""
@@ -62,6 +64,7 @@ def read_known(golden: Golden, paths: Sequence[str], options: SourceOptions) -> 
     Raises:
         UsageError: if a path does not exist, a table that a row names has no text column, columns are named
             and no row's document is in a table, or no document is left.
+        TaskError: if two rows give different answers for one document.
     """
     if STDIN in paths:
         raise UsageError("Standard input cannot be read once for each model. Name files or folders")
@@ -75,15 +78,18 @@ def read_known(golden: Golden, paths: Sequence[str], options: SourceOptions) -> 
     left_out = [
         LeftOut(row, "no such document was found") for row in rows if not row.text and row.line not in files
     ]
-    documents: dict[str, Parsed] = {}
-    answers: dict[str, Any] = {}
+    row_of: dict[bytes, GoldenRow] = {}
+    documents: list[Parsed] = []
+    doubles: list[tuple[GoldenRow, GoldenRow]] = []
     for row in chosen:
         outcome = outcomes.get(row.line)
-        if isinstance(outcome, Parsed):
-            documents.setdefault(outcome.source, outcome)
-            answers.setdefault(outcome.source, row.expected)
-        else:
+        if not isinstance(outcome, Parsed):
             left_out.append(LeftOut(row, outcome.reason if outcome else "no such row was found in its table"))
+        elif row_of.setdefault(outcome.document.hash, row) is row:
+            documents.append(outcome)
+        else:
+            doubles.append((row, row_of[outcome.document.hash]))
+            check_agreement(golden.path, *doubles[-1])
     left_out.sort(key=lambda left: left.row.line)
     if not documents:
         first = left_out[0]
@@ -91,7 +97,8 @@ def read_known(golden: Golden, paths: Sequence[str], options: SourceOptions) -> 
             f"No row of {golden.path} has a document that can be read (line {first.row.line}: "
             f"{first.reason.rstrip('.')}). Name the folder that holds them"
         )
-    return KnownDocuments(tuple(documents.values()), tuple(left_out), answers)
+    answers = {one.source: row_of[one.document.hash].expected for one in documents}
+    return KnownDocuments(tuple(documents), tuple(left_out), answers, tuple(doubles))
 
 
 def _draw(row: GoldenRow) -> bytes:

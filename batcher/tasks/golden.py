@@ -43,14 +43,17 @@ class Golden:
         """Indexes the rows.
 
         Raises:
-            TaskError: if two rows give different answers for one source.
+            TaskError: if two rows give different answers for one source, or for the same text.
         """
         self.path = path
         self.rows = tuple(rows)
         self._by_location: dict[str, list[GoldenRow]] = defaultdict(list)
         self._by_name: dict[str, list[GoldenRow]] = defaultdict(list)
         self._by_id: dict[str, list[GoldenRow]] = defaultdict(list)
+        by_text: dict[str, GoldenRow] = {}
         for row in self.rows:
+            if row.text:
+                check_agreement(path, row, by_text.setdefault(row.text, row))
             if row.id:
                 self._by_id[row.id].append(row)
             place = row.location or row.id
@@ -112,6 +115,19 @@ class Golden:
             return _agreeing([row for row in tails if len(PurePath(row.location or row.id).parts) == longest])
         heads = [row for row in rows if _is_tail(source, row.location)]
         return _agreeing(heads or (rows if len(self._folders) < 2 else []))
+
+
+def check_agreement(path: Path, one: GoldenRow, other: GoldenRow) -> None:
+    """Refuse two rows on one document that say different things of it.
+
+    Raises:
+        TaskError: naming both lines.
+    """
+    if one.expected != other.expected:
+        lines = sorted((one.line, other.line))
+        raise TaskError(
+            f"{path}, line {lines[1]}: the same document has another answer in line {lines[0]}. Keep one."
+        )
 
 
 def _key(row: GoldenRow) -> str:

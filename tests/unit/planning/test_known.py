@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.documents.records import SourceOptions
-from batcher.errors import UsageError
+from batcher.errors import TaskError, UsageError
 from batcher.planning.candidates import share_cap
 from batcher.planning.known import KnownDocuments, read_known
 from batcher.tasks.golden import load_golden
@@ -97,6 +97,31 @@ def test_two_rows_on_one_document_are_one(tmp_path: Path) -> None:
     found = known(tmp_path, {"file": "a.txt", "label": "a"}, {"file": "./a.txt", "label": "a"})
     assert len(found.documents) == 1
     assert found.left_out == ()
+
+
+def test_equal_contents_under_other_names_are_one_document(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt", "text")
+    write(tmp_path / "b.txt", "text")
+    rows = [
+        {"file": "a.txt", "label": "a"},
+        {"file": "b.txt", "label": "a"},
+        {"id": "c", "text": "text", "label": "a"},
+    ]
+    found = known(tmp_path, *rows, {"id": "d", "text": "other", "label": "b"})
+    assert answers(found) == {"text": {"label": "a"}, "other": {"label": "b"}}
+    assert {line for pair in found.doubles for line in (pair[0].line, pair[1].line)} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("named", [{"id": "b", "text": "text"}, {"file": "b.txt"}])
+def test_contradictory_answers_for_one_document_name_both_rows(tmp_path: Path, named: dict[str, str]) -> None:
+    write(tmp_path / "a.txt", "text")
+    write(tmp_path / "b.txt", "text")
+    first = {"id": "a", "text": "text"} if "text" in named else {"file": "a.txt"}
+    other = {"id": "z", "text": "other", "label": "x"}
+    with pytest.raises(
+        TaskError, match=r"golden\.jsonl, line 3: the same document has another answer in line 1"
+    ):
+        known(tmp_path, first | {"label": "a"}, other, named | {"label": "b"})
 
 
 def test_a_limit_draws_rows_and_a_larger_one_only_adds(tmp_path: Path) -> None:
