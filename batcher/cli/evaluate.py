@@ -137,11 +137,12 @@ def _evaluate(runtime: Runtime, request: SubmitRequest, wanted: Wanted, cap_nusd
 
 def known_documents(runtime: Runtime, order: Order) -> KnownDocuments:
     """The documents of the golden file; says which of its rows are left out."""
-    from batcher.cli.golden_notes import note_doubles, note_left_out
+    from batcher.cli.golden_notes import note_doubles, note_left_out, note_scoring
     from batcher.engine.submission import sources_of
     from batcher.planning.known import read_known
 
     assert order.golden is not None
+    note_scoring(order)
     options = sources_of(order).options(int(runtime.settings.max_file_mb * 1_000_000))
     known = read_known(order.golden, order.request.paths[1:], options)
     note_left_out(order.golden, known)

@@ -26,6 +26,22 @@ def note_unfit(order: Order) -> None:
         note(f"Warning: {subject}: {_listed(faults, '; ')}")
 
 
+def note_scoring(order: Order) -> None:
+    """Try the task's scorer on the golden rows; name those whose right answer does not count as correct.
+
+    Raises:
+        TaskError: if the scorer fails on one.
+    """
+    from batcher.tasks.checking import try_scorer
+
+    if order.golden is None:
+        return
+    wrong = try_scorer(order.task, order.golden)
+    if wrong:
+        subject = _share(len(wrong), order.golden, "would not count as correct if it were the answer itself")
+        note(f"Warning: {subject} (it takes {order.spec.correct_at:g}): {_listed(wrong, '; ')}")
+
+
 def note_unmatched(golden: Golden | None) -> None:
     """Name the golden rows that no document of the corpus answers to, after it was read."""
     if golden is None:

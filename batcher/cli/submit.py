@@ -203,7 +203,7 @@ def submit_request(runtime: Runtime, request: SubmitRequest, way: Way) -> int:
         BatcherError: for everything that keeps it from running.
     """
     from batcher.cli.entry_view import note_entry
-    from batcher.cli.golden_notes import note_unfit
+    from batcher.cli.golden_notes import note_scoring, note_unfit
     from batcher.cli.local_weights import ensure_weights
     from batcher.cli.locking import single_run
     from batcher.engine.submission import open_job
@@ -217,6 +217,7 @@ def submit_request(runtime: Runtime, request: SubmitRequest, way: Way) -> int:
     note_dropped(order)
     note_entry(order, runtime.catalog, runtime.is_usable)
     note_unfit(order)
+    note_scoring(order)
     ensure_weights(runtime, order.model, yes=way.yes)
     key = corpus_key(order)
     with ExitStack() as lock:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from batcher.errors import BatcherError, UnknownTaskError
+from batcher.errors import BatcherError, TaskError, UnknownTaskError
 from batcher.tasks.answers import AnswerParser, InvalidAnswerError
 from batcher.tasks.definition import Task
 from batcher.tasks.golden import Golden, load_golden
@@ -139,6 +139,30 @@ def _row_findings(task: Task, spec: TaskSpec, golden: Golden, *, fits: bool) -> 
             continue
         if own.value < 1:
             yield Finding("error", f"{place}: the scorer gives the right answer itself {own.value:g}, not 1.")
+
+
+def try_scorer(task: Task, golden: Golden) -> list[str]:
+    """Try a task's scorer on known answers alone, before answers to hold against them are paid for.
+
+    Returns:
+        The rows whose right answer itself does not count as correct, and what it scores.
+
+    Raises:
+        TaskError: naming the row, if the scorer raises or returns no number from 0 to 1: of the right answer
+            held against itself, or against that of the next row.
+    """
+    if task.is_judged:
+        return []
+    wrong = []
+    for row, other in zip(golden.rows, (*golden.rows[1:], golden.rows[0]), strict=True):
+        try:
+            own = task.score(row.expected, row.expected)
+            task.score(row.expected, other.expected)
+        except TaskError as error:
+            raise TaskError(f"{golden.path}, line {row.line}: {error}") from error
+        if own.value < task.correct_at:
+            wrong.append(f"line {row.line}: {own.value:g}")
+    return wrong
 
 
 def _verifier_findings(task: Task, text: str, expected: Any, place: str) -> Iterator[Finding]:

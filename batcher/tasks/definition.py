@@ -15,7 +15,7 @@ from batcher.tasks.entry import Router, RouterSpec, Rule, entry_faults
 from batcher.tasks.loading import user_code
 from batcher.tasks.params import read_params
 from batcher.tasks.schema import check_schema, inline, model_schema
-from batcher.tasks.scorers import Judged, Score, Scorer, as_scorer
+from batcher.tasks.scorers import Judged, Score, Scorer, as_scorer, unknown_fields
 from batcher.tasks.spec import TaskSpec, canonical_params
 from batcher.tasks.stages import Stage, Step, stage_faults, step_faults
 
@@ -112,6 +112,15 @@ class Task:
         for wrong in self._faults():
             raise TaskError(f"Task {self.name!r}: {wrong}.")
         object.__setattr__(self, "scorer", as_scorer(self.scorer))
+        if isinstance(self.output, type) and issubclass(self.output, BaseModel):
+            self._check_scorer(self._schema(self.output))
+
+    def _check_scorer(self, schema: Mapping[str, Any]) -> None:
+        if unknown := unknown_fields(self.scorer, schema):
+            raise TaskError(
+                f"Task {self.name!r}: its scorer names fields that the answer does not have: "
+                f"{', '.join(unknown)}. The answer's are: {', '.join(schema.get('properties', ()))}."
+            )
 
     def _faults(self) -> list[str]:
         faults = {
@@ -153,6 +162,7 @@ class Task:
         values = read_params(self.name, self.params, params or {})
         schema = self._schema(self._output(values))
         check_schema(schema)
+        self._check_scorer(schema)
         names = values.model_dump() if values else {}
         start, ladder = _start(self, tier)
         merging = "" if self.long_documents == "reject" else self.merge_prompt or MERGE_PROMPT

@@ -6,6 +6,7 @@ returns a number, a bool or a Score. Only fields that the golden row holds are s
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import unicodedata
@@ -33,6 +34,24 @@ class Score:
 
 
 Scorer = Callable[[Any, Any], Score]
+
+
+@dataclass(frozen=True, slots=True)
+class ByField:
+    """A scorer of objects: the mean over those of its fields that the known answer holds.
+
+    Attributes:
+        scorers: by field.
+    """
+
+    scorers: Mapping[str, Scorer]
+
+    def __call__(self, expected: Any, output: Any) -> Score:
+        """The mean, and the score of each field."""
+        if not isinstance(expected, dict):
+            return exact(expected, output)
+        scored = {name: scorer for name, scorer in self.scorers.items() if name in expected}
+        return _mean(scored, expected, output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +91,7 @@ def as_scorer(scorer: Scorer | Mapping[str, Any] | Callable[[Any, Any], Any]) ->
     Raises:
         TaskError: if it is none of these; and, when called, if a function returns no number from 0 to 1.
     """
-    if isinstance(scorer, Judged):
+    if isinstance(scorer, (Judged, ByField)):
         return scorer
     if isinstance(scorer, Mapping):
         return fields(scorer)
@@ -81,12 +100,11 @@ def as_scorer(scorer: Scorer | Mapping[str, Any] | Callable[[Any, Any], Any]) ->
     function: Callable[[Any, Any], Any] = scorer
 
     def checked(expected: Any, output: Any) -> Score:
-        result = function(expected, output)
-        if isinstance(result, (bool, int, float)):
-            result = Score(float(result))
+        returned = function(expected, output)
+        result = Score(float(returned)) if isinstance(returned, (bool, int, float)) else returned
         if not isinstance(result, Score) or not 0 <= result.value <= 1:
             name = getattr(function, "__name__", repr(function))
-            raise TaskError(f"The scorer {name} returned {result!r}; it must return a number from 0 to 1.")
+            raise TaskError(f"The scorer {name} returned {returned!r}; it must return a number from 0 to 1.")
         return result
 
     return checked
@@ -153,13 +171,25 @@ def fields(by_field: Mapping[str, Any]) -> Scorer:
     if any(isinstance(scorer, Judged) for scorer in scorers.values()):
         raise TaskError("judged() scores whole answers: it cannot stand for one field among others.")
 
-    def mean(expected: Any, output: Any) -> Score:
-        if not isinstance(expected, dict):
-            return exact(expected, output)
-        scored = {name: scorer for name, scorer in scorers.items() if name in expected}
-        return _mean(scored, expected, output)
+    return ByField(scorers)
 
-    return mean
+
+def unknown_fields(scorer: Any, schema: Mapping[str, Any], within: str = "") -> list[str]:
+    """The fields that a scorer names and no answer to a schema has, each with the one that may be meant.
+
+    A name that is misspelled would leave its field unscored, without a word.
+    """
+    known = schema.get("properties")
+    if not isinstance(scorer, ByField) or not known or schema.get("additionalProperties") is not False:
+        return []
+    found = []
+    for name, inner in scorer.scorers.items():
+        if name in known:
+            found += unknown_fields(inner, known[name], f"{within}{name}.")
+        else:
+            close = difflib.get_close_matches(name, known, n=1)
+            found.append(f"{within}{name!s}" + (f" (did you mean {within}{close[0]}?)" if close else ""))
+    return found
 
 
 def by_type(expected: Any, output: Any) -> Score:

@@ -311,3 +311,15 @@ def test_the_cap_is_of_the_evaluation_and_not_of_each_start(
     )
     assert "already, which is all of --max-cost: go on with a larger one." in outcome.err
     assert evaluate(cli, "--model", CHEAP, "--max-cost", "1")["models"][0]["scored"] == COUNT
+
+
+def test_a_scorer_that_fails_is_told_before_anything_is_paid(
+    cli: Cli, vendor_server: VendorServer, golden: Path
+) -> None:
+    task = cli.folder / "cards" / "task.py"
+    task.write_text(task.read_text().replace('"pages": scorers.exact', '"pages": lambda e, o: 1 / 0'))
+    for command in (("evaluate", "--model", CHEAP), ("submit", "known/001.txt")):
+        told = cli(*command, "--task", "./cards", "--golden", "known/golden.jsonl", code=None)
+        assert told.code != 0
+        assert "golden.jsonl, line 1: The scorer of task 'cards'" in told.err
+    assert vendor_server.totals()["calls"] == 0

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from batcher.errors import UsageError
-from batcher.tasks.checking import check_task
+from batcher.errors import TaskError, UsageError
+from batcher.tasks.checking import check_task, try_scorer
+from batcher.tasks.golden import load_golden
 from batcher.tasks.registry import load_task
 from batcher.tasks.scaffold import new_task
 
@@ -37,6 +39,14 @@ def test_a_new_task_overwrites_nothing(tmp_path: Path) -> None:
         ("task.py", "max_length=120, ", "", "warning", "title has no bound"),
         ("task.py", "max_output_tokens=256", "max_output_tokens=20", "warning", "max_output_tokens is 20"),
         ("task.py", "scorers.word_f1", "lambda e, o: 0.5", "error", "gives the right answer itself 0.75"),
+        (
+            "task.py",
+            '{"title":',
+            '{"titel":',
+            "error",
+            "'t': its scorer names fields that the answer does not",
+        ),
+        ("task.py", "scorers.word_f1", "lambda e, o: float('nan')", "error", "returned nan; it must"),
         ("task.py", "scorers.word_f1", "lambda e, o: 1 / 0", "error", "line 1: The scorer of task"),
         (
             "task.py",
@@ -105,3 +115,38 @@ def test_a_missing_golden_file_is_a_warning(tmp_path: Path) -> None:
 def test_golden_rows_are_not_held_against_other_parameters() -> None:
     assert check_task("classification", {"labels": "x,y"}) == []
     assert [finding.level for finding in check_task("classification", {"labels": "x"})] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        ("lambda e, o: 1 / 0", "line 1: The scorer of task 'cards'"),
+        ("lambda e, o: float('nan')", "returned nan"),
+        ("lambda e, o: 1.0 if e == o else int(o['n'])", "line 1: .*'one'"),
+    ],
+)
+def test_a_scorer_that_fails_is_tried_on_known_answers_alone(
+    tmp_path: Path, scorer: str, message: str
+) -> None:
+    task = load_task(str(_cards(tmp_path, scorer)))
+    golden = load_golden(tmp_path / "golden.jsonl")
+    with pytest.raises(TaskError, match=message):
+        try_scorer(task, golden)
+
+
+def test_right_answers_that_would_not_count_are_named(tmp_path: Path) -> None:
+    task = load_task(str(_cards(tmp_path, "lambda e, o: 0.5")))
+    assert try_scorer(task, load_golden(tmp_path / "golden.jsonl")) == ["line 1: 0.5", "line 2: 0.5"]
+
+
+def _cards(folder: Path, scorer: str) -> Path:
+    """A task with a function of its own as scorer, and two known answers."""
+    (folder / "task.py").write_text(
+        "from pydantic import BaseModel\n"
+        "from batcher.tasks import Task\n"
+        "class A(BaseModel):\n    n: str\n"
+        f"task = Task(name='cards', version=1, prompt='Say n.', output=A, scorer={scorer})\n"
+    )
+    rows = [{"text": word, "expected": {"n": word}} for word in ("zero", "one")]
+    (folder / "golden.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder

@@ -18,6 +18,7 @@ from batcher.tasks.scorers import (
     normalised,
     numeric,
     set_f1,
+    unknown_fields,
     word_f1,
 )
 
@@ -148,3 +149,22 @@ def test_a_users_function_that_returns_nonsense_is_named(result: Any) -> None:
 def test_a_scorer_that_is_none_is_refused() -> None:
     with pytest.raises(TaskError, match="not 3"):
         as_scorer(3)  # type: ignore[arg-type]
+
+
+CLOSED = {"additionalProperties": False}
+CARD = {"properties": {"label": {}, "author": {"properties": {"name": {}}, **CLOSED}, "tags": {}}, **CLOSED}
+
+
+@pytest.mark.parametrize(
+    ("scorer", "unknown"),
+    [
+        ({"label": exact, "author": {"name": exact}, "tags": set_f1}, []),
+        ({"lable": exact}, ["lable (did you mean label?)"]),
+        ({"author": {"nmae": exact}, "zzz": exact}, ["author.nmae (did you mean author.name?)", "zzz"]),
+        ({"tags": {"anything": exact}}, []),
+        (exact, []),
+    ],
+)
+def test_fields_that_no_answer_has_are_named(scorer: Any, unknown: list[str]) -> None:
+    assert unknown_fields(as_scorer(scorer), CARD) == unknown
+    assert unknown_fields(as_scorer(scorer), {**CARD, "additionalProperties": True}) == []
