@@ -34,7 +34,11 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the outcome 
 @click.pass_obj
 def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> int:
     """Try failed items of a job again, and ask its judges again what failed there."""
-    from batcher.cli.judging_control import ask_judges_again, has_failed_questions
+    from batcher.cli.judging_control import (
+        ask_judges_again,
+        has_failed_questions,
+        with_corrected_judge,
+    )
     from batcher.cli.locking import RunLocks
     from batcher.domain import JobState
     from batcher.runtime import Runtime
@@ -44,6 +48,7 @@ def retry(settings: Settings, job: int, failure: str | None, as_json: bool) -> i
     runtime = Runtime(settings)
     with runtime.store.read() as connection:
         found = _whole_job(connection, job)
+    with_corrected_judge(runtime, found)
     has_failed = _has_failed(runtime, job, failure)
     if not has_failed and not has_failed_questions(runtime, job, failure):
         note(f"Job {job} has no failed items{f' of class {failure}' if failure else ''}.")

@@ -122,7 +122,14 @@ def _evaluate(runtime: Runtime, request: SubmitRequest, wanted: Wanted, cap_nusd
     from batcher.cli.local_weights import ensure_weights
     from batcher.planning.candidates import candidate_orders
 
-    orders = candidate_orders(request, wanted.models, wanted.tiers, runtime.catalog, runtime.is_usable)
+    orders = candidate_orders(
+        request,
+        wanted.models,
+        wanted.tiers,
+        runtime.catalog,
+        runtime.is_usable,
+        judge_own=runtime.settings.quality.judge_own,
+    )
     note_unfit(orders[0])
     known = known_documents(runtime, orders[0])
     if not is_watched():
@@ -169,6 +176,8 @@ def measure_models(
     with ExitStack() as locks:
         for key in sorted(set(keys)):
             locks.enter_context(single_run(runtime, key))
+        for order, key in zip(orders, keys, strict=True):
+            _judge_as_asked(runtime, order, key)
         jobs = [
             open_golden_job(runtime.store, runtime.ledger, order, known, key=key, shared=shared, hold=hold)
             for order, key in zip(orders, keys, strict=True)
@@ -190,6 +199,23 @@ def measure_models(
             locks.close()
         code, spent_nusd = _ask(runtime, open_jobs)
         return max(code, _outcome(runtime, jobs)), spent_nusd, jobs
+
+
+def _judge_as_asked(runtime: Runtime, order: Order, key: bytes) -> None:
+    """Let the answers of an earlier run be judged as the task now says; say that this is done anew."""
+    from batcher.engine.judging_changes import judge_as_asked
+    from batcher.store.jobs import find_newest
+
+    with runtime.store.read() as connection:
+        job = find_newest(connection, key)
+    if job is None:
+        return
+    count = judge_as_asked(runtime.store, job, order.spec, order.sampling)
+    if count:
+        note(
+            f"Job {job.id}, {order.model.name}: {count:,} verdicts are of another judge or rubric than the "
+            "task's: they are asked for anew."
+        )
 
 
 def _outcome(runtime: Runtime, jobs: list[Job]) -> int:

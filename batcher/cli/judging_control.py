@@ -19,6 +19,7 @@ def let_judges_go_on(runtime: Runtime, job: Job) -> bool:
     from batcher.engine.children import resume_children
     from batcher.engine.submission import PAUSED_BY_USER
 
+    job = with_corrected_judge(runtime, job)
     before = state_of(runtime, job)
     if before is None or not before.waiting:
         return False
@@ -33,6 +34,21 @@ def let_judges_go_on(runtime: Runtime, job: Job) -> bool:
         answers = f"{after.waiting:,} answer{'' if after.waiting == 1 else 's'}"
         note(f"Job {job.id}: judging goes on with {answers}, by {_names(going)}.")
     return bool(going)
+
+
+def with_corrected_judge(runtime: Runtime, job: Job) -> Job:
+    """The job with the judge that its task now names, if there is none of the name that it was given."""
+    from batcher.engine.judging_changes import correct_judge
+    from batcher.store.jobs import get_job
+    from batcher.tasks.spec import TaskSpec
+
+    task = runtime.find_task(TaskSpec.from_json(job.spec))
+    judge = correct_judge(runtime.store, job, runtime.catalog, task)
+    if judge is None:
+        return job
+    note(f"Job {job.id}: its answers are judged by {judge}, as its task now says.")
+    with runtime.store.read() as connection:
+        return get_job(connection, job.id)
 
 
 def has_failed_questions(runtime: Runtime, job_id: int, failure: str | None) -> bool:

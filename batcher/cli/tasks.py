@@ -10,6 +10,7 @@ import click
 from batcher.cli.output import echo_table
 
 if TYPE_CHECKING:
+    from batcher.tasks.checking import Finding
     from batcher.tasks.definition import Task
 
 _PARAM_HELP = "A parameter of the task; repeatable. Lists: a,b,c or @FILE with one per line."
@@ -81,7 +82,8 @@ def show_command(name: str, as_json: bool) -> None:
 @tasks.command("check", help="Look for mistakes in a task without calling a model. TASK is a name or a path.")
 @click.argument("task")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help=_PARAM_HELP)
-def check_command(task: str, params: tuple[str, ...]) -> None:
+@click.pass_context
+def check_command(ctx: click.Context, task: str, params: tuple[str, ...]) -> None:
     """Prints the findings; raises TaskError if one of them is an error."""
     from batcher.cli.entry_view import entry_lines
     from batcher.errors import TaskError
@@ -90,6 +92,7 @@ def check_command(task: str, params: tuple[str, ...]) -> None:
     from batcher.tasks.registry import load_task
 
     findings = check_task(task, parse_assignments(params))
+    findings = [*_judge_findings(ctx, task), *findings]
     for finding in findings:
         click.echo(f"{finding.level}: {finding.message}")
     errors = sum(finding.level == "error" for finding in findings)
@@ -98,6 +101,28 @@ def check_command(task: str, params: tuple[str, ...]) -> None:
     for line in entry_lines(load_task(task)):
         click.echo(f"starts: {line}")
     click.echo(f"{task}: ready to use" if not findings else f"{task}: usable")
+
+
+def _judge_findings(ctx: click.Context, ref: str) -> list[Finding]:
+    """A judge that the task or its scorer names, and that is neither a tier nor a model."""
+    from batcher.catalog.models import load_catalog
+    from batcher.errors import ConfigurationError, TaskError
+    from batcher.planning.sampling import check_exists
+    from batcher.quality.sampling import chosen_judge
+    from batcher.settings import load_settings
+    from batcher.tasks.checking import Finding
+    from batcher.tasks.registry import load_task
+
+    try:
+        judge = chosen_judge([load_task(ref).usual_judge])
+    except TaskError:
+        return []  # told by the check itself
+    try:
+        if judge is not None:
+            check_exists(load_catalog(load_settings(ctx.find_root().params.get("config"))), judge)
+    except ConfigurationError as error:
+        return [Finding("error", str(error))]
+    return []
 
 
 @tasks.command("new", help="Write a small working task into DIR, to be edited.")

@@ -11,13 +11,20 @@ from batcher.errors import CatalogError, ConfigurationError
 from batcher.planning.choice import Usable, usable_models
 from batcher.planning.naming import start_tier
 from batcher.planning.order import Order, SubmitRequest, check_request
+from batcher.settings import QualitySettings
 from batcher.tasks.registry import load_task
 
 Key = TypeVar("Key")
 
 
 def candidate_orders(
-    request: SubmitRequest, models: Sequence[str], tiers: Sequence[str], catalog: Catalog, is_usable: Usable
+    request: SubmitRequest,
+    models: Sequence[str],
+    tiers: Sequence[str],
+    catalog: Catalog,
+    is_usable: Usable,
+    *,
+    judge_own: bool = False,
 ) -> list[Order]:
     """One checked request for each model to measure: those named, and the usable ones of the tiers named.
 
@@ -27,6 +34,7 @@ def candidate_orders(
         tiers: names of tiers; without any, and without models, those of the task's ladder.
         catalog: models and tiers in force.
         is_usable: which models there are keys for.
+        judge_own: whether a model may judge its own answers.
 
     Raises:
         UsageError: if something was named that does not exist.
@@ -42,8 +50,11 @@ def candidate_orders(
         found = dict(_of_ladder(task.ladder, catalog, is_usable))
     in_order = [name for name in catalog.models if name in found]
     names = [*in_order, *(name for name in found if name not in in_order)]
+    # Who judges is the task's own: a judge of the settings is for answers that are drawn.
+    quality = QualitySettings(judge_own=judge_own)
     return [
-        check_request(replace(request, model=name, tier=found[name]), catalog, is_usable) for name in names
+        check_request(replace(request, model=name, tier=found[name]), catalog, is_usable, quality)
+        for name in names
     ]
 
 

@@ -34,13 +34,18 @@ def plan_sampling(
 
     Raises:
         UsageError: if the judge that the command line names does not exist.
-        ConfigurationError: if that of the task or the settings does not, or a judge needs a key.
+        ConfigurationError: if that of the task, its scorer or the settings does not, or a judge needs a key:
+            that of a scorer only where known answers are measured, elsewhere its answers wait for one.
     """
     by_task = task.judge if task.judge is not None else quality.judge
     named = chosen_judge([judge, by_task])
     if named is not None:
         _check(catalog, named, is_usable, is_named=judge is not None)
     chosen = chosen_judge([judge, by_task, task.usual_judge])
+    if chosen is not None and named is None:
+        check_exists(catalog, chosen)
+        if purpose is Purpose.GOLDEN:
+            judge_models(catalog, chosen, is_usable)
     share = next(share for share in (sample, task.sample, quality.sample) if share is not None)
     return Sampling(
         share=share if purpose is Purpose.ANSWER else 0.0,
@@ -63,10 +68,31 @@ def judge_models(catalog: Catalog, judge: str, is_usable: Usable) -> tuple[Model
     return usable_models(catalog, judge, judge, is_usable)
 
 
+def is_known(catalog: Catalog, judge: str) -> bool:
+    """Whether there is a tier or a model of a name."""
+    return judge in catalog.tiers or judge in catalog.models or judge in catalog.unpriced
+
+
+def check_exists(catalog: Catalog, judge: str, *, is_named: bool = False) -> None:
+    """Refuse a judge that is neither a tier nor a model.
+
+    Args:
+        catalog: tiers and models.
+        judge: the name.
+        is_named: whether the command line names it, and not the task or the settings.
+
+    Raises:
+        UsageError: if the command line names it.
+        ConfigurationError: if something else does.
+    """
+    if is_known(catalog, judge):
+        return
+    message = f"There is no tier and no model {judge!r} that could judge, and it is not {NO_JUDGE!r}"
+    if is_named:
+        raise UsageError(f"{message}. See: batcher models list")
+    raise ConfigurationError(f"{message}: mend judge in the task, or in its scorer judged(), or in [quality]")
+
+
 def _check(catalog: Catalog, judge: str, is_usable: Usable, *, is_named: bool) -> None:
-    if judge not in catalog.tiers and judge not in catalog.models and judge not in catalog.unpriced:
-        message = f"There is no tier and no model {judge!r} that could judge, and it is not {NO_JUDGE!r}"
-        if is_named:
-            raise UsageError(f"{message}. See: batcher models list")
-        raise ConfigurationError(f"{message}: mend judge in the task or in [quality]")
+    check_exists(catalog, judge, is_named=is_named)
     judge_models(catalog, judge, is_usable)

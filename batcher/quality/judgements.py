@@ -14,6 +14,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
+    delete,
     exists,
     func,
     or_,
@@ -23,10 +24,11 @@ from sqlalchemy import (
     update,
 )
 
-from batcher.domain import ItemStatus, Purpose
+from batcher.domain import ItemStatus
 from batcher.quality.golden import GOLDEN
 from batcher.quality.judge import JUDGE, by_model, read_verdict
 from batcher.store.database import insert_into
+from batcher.store.judging import is_judge_of
 from batcher.store.steps import submitted_hash
 from batcher.store.tables import documents, items, jobs, results, sampled_items, samples
 
@@ -181,9 +183,7 @@ def hopeless(connection: Connection, job_id: int) -> int:
     """How many of a job's answers nobody has looked at and no judge will: its call failed, or none may."""
     ended = [status.value for status in (ItemStatus.FAILED, ItemStatus.REJECTED, ItemStatus.CANCELLED)]
     failed = exists().where(
-        items.c.job_id.in_(
-            select(jobs.c.id).where(jobs.c.parent_id == job_id, jobs.c.purpose == Purpose.JUDGE.value)
-        ),
+        items.c.job_id.in_(select(jobs.c.id).where(is_judge_of(job_id))),
         items.c.source == cast(samples.c.item_id, String),
         items.c.status.in_(ended),
     )
@@ -197,6 +197,16 @@ def hopeless(connection: Connection, job_id: int) -> int:
         or_(samples.c.judged_by == NOBODY, failed),
     )
     return int(connection.execute(query).scalar_one())
+
+
+def forget_verdicts(connection: Connection, job_id: int) -> int:
+    """Forget what judges said of a job's answers, so that they are asked about anew; returns how many."""
+    of_judges = (samples.c.job_id == job_id) & samples.c.judged_by.startswith(JUDGE)
+    count = connection.execute(
+        select(func.count()).where(of_judges, samples.c.score.is_not(None))
+    ).scalar_one()
+    connection.execute(delete(samples).where(of_judges))
+    return int(count)
 
 
 def _scored(item_id: int, output: str, now: float) -> dict[str, Any]:

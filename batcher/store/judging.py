@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from batcher.domain import ItemStatus, JobState, Purpose
-from batcher.store.jobs import Job, list_jobs_where
+from batcher.store.job_items import cancel_pending
+from batcher.store.jobs import Job, list_jobs_where, set_state
 from batcher.store.tables import items, jobs
 
 _LATELY_S: Final = 86_400.0
 """So long after its end a job's drawn answers are still looked after."""
+
+REPLACED: Final = "its job's answers are judged anew"
+"""The reason of a judge's job whose word is out of force: another judge, or rubric, took its place."""
 
 
 def jobs_to_judge(connection: Connection, job_ids: Sequence[int] | None, now: float) -> list[Job]:
@@ -37,8 +41,9 @@ def jobs_to_judge(connection: Connection, job_ids: Sequence[int] | None, now: fl
 
 
 def is_judge_of(job_id: int) -> ColumnElement[bool]:
-    """The condition that a row of ``jobs`` is that of a judge under a job."""
-    return and_(jobs.c.parent_id == job_id, jobs.c.purpose == Purpose.JUDGE.value)
+    """The condition that a row of ``jobs`` is that of a judge under a job, whose word is in force."""
+    in_force = or_(jobs.c.reason.is_(None), jobs.c.reason != REPLACED)
+    return and_(jobs.c.parent_id == job_id, jobs.c.purpose == Purpose.JUDGE.value, in_force)
 
 
 def children_of(connection: Connection, job_id: int) -> list[Job]:
@@ -50,3 +55,16 @@ def has_pending(connection: Connection, job_id: int) -> bool:
     """Whether any of a job's items waits."""
     query = select(items.c.id).where(items.c.job_id == job_id, items.c.status == ItemStatus.PENDING.value)
     return connection.execute(query.limit(1)).scalar() is not None
+
+
+def replace_judges(connection: Connection, job_id: int, now: float) -> None:
+    """Put the judges' jobs under a job out of force; what they cost stays booked."""
+    for child in children_of(connection, job_id):
+        if set_state(connection, child.id, JobState.CANCELLED, now):
+            cancel_pending(connection, child.id)
+        connection.execute(update(jobs).where(jobs.c.id == child.id).values(reason=REPLACED))
+
+
+def set_judging(connection: Connection, job_id: int, spec: str, sampling: str) -> None:
+    """Say by what rules a job's answers are judged, and by whom."""
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(spec=spec, sampling=sampling))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import xml.etree.ElementTree as ET
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +78,78 @@ def test_judging_that_a_cap_stops_is_unfinished_and_goes_on_with_the_same_comman
     assert len(judged) == COUNT, "nothing is judged twice"
 
 
-def leave_to_judge(cli: Cli, vendor_server: VendorServer) -> None:
-    """The task's answers are scored by the dear model, who finds the bridges wrong."""
+def test_a_judge_that_does_not_exist_is_told_before_anything_is_paid(
+    cli: Cli, vendor_server: VendorServer, golden: Path
+) -> None:
+    leave_to_judge(cli, vendor_server, "nosuch")
+    told = "There is no tier and no model 'nosuch' that could judge"
+    checked = cli("tasks", "check", "./cards", code=None)
+    assert (checked.code != 0, told in checked.out) == (True, True)
+    words = ("--task", "./cards", "--golden", "known/golden.jsonl", "--model", CHEAP)
+    for command in (("evaluate",), ("submit", "known")):
+        assert told in cli(*command, *words, code=3).err
+    leave_to_judge(cli, vendor_server, "claude-haiku-4-5")
+    assert "ANTHROPIC_API_KEY" in cli("evaluate", *words, code=3).err
+    assert vendor_server.totals()["calls"] == 0
+    assert cli("jobs", "--json").json == []
+
+
+def test_a_corrected_judge_is_taken_by_resume(cli: Cli, vendor_server: VendorServer, golden: Path) -> None:
+    """Its answers wait for a key; a name that is gone from the catalogue stands for one that never was."""
+    leave_to_judge(cli, vendor_server, "claude-haiku-4-5")
+    cli("submit", "known", "--task", "./cards", "--golden", "known/golden.jsonl", code=None)
+    with closing(sqlite3.connect(cli.home / "batcher.db")) as store:
+        store.execute("update jobs set sampling = replace(sampling, 'claude-haiku-4-5', 'nosuch')")
+        store.commit()
+    leave_to_judge(cli, vendor_server)
+    resumed = cli("resume", 1, "--json")
+    assert f"Job 1: its answers are judged by {DEAR}, as its task now says." in resumed.err
+    assert resumed.json["judging"]["judged"] == COUNT
+
+
+def test_another_rubric_or_judge_leads_to_new_verdicts_and_the_former_ones_are_kept(
+    cli: Cli, vendor_server: VendorServer, golden: Path
+) -> None:
+    leave_to_judge(cli, vendor_server)
+    task = cli.folder / "cards" / "task.py"
+    plain = task.read_text()
+
+    def verdicts(code: str, judge: str) -> int:
+        """The calls to a judge that an evaluation needs while the task reads so."""
+        task.write_text(code)
+        before = sum(line.model.startswith(judge) for line in vendor_server.bill)
+        outcome = cli(
+            *("evaluate", "--task", "./cards", "--golden", "known/golden.jsonl", "--model", CHEAP),
+            *("--max-cost", "1", "--json"),
+        )
+        [cheap] = outcome.json["models"]
+        assert (cheap["scored"], cheap["judging"]["judged"]) == (COUNT, COUNT)
+        calls = sum(line.model.startswith(judge) for line in vendor_server.bill) - before
+        anew = f"Job 1, {CHEAP}: {COUNT} verdicts are of another judge or rubric than the task's"
+        assert (anew in outcome.err) == (code != last), outcome.err
+        assert (f"judging about {COUNT} answers by {judge}" in outcome.err) == (code != last)
+        return calls
+
+    last = plain  # there is nothing to be judged anew
+    cli("evaluate", "--task", "./cards", "--golden", "known/golden.jsonl", "--model", CHEAP)
+    assert verdicts(plain, DEAR) == 0
+    strict = plain.replace("version=1", 'version=1, rubric="A bridge is right."')
+    assert verdicts(strict, DEAR) == COUNT
+    last = strict
+    assert verdicts(strict, DEAR) == 0
+    assert verdicts(strict.replace(DEAR, "gpt-4o"), "gpt-4o") == COUNT
+    assert verdicts(plain, DEAR) == 0, "what a judge said by the same rubric is stored"
+
+
+def leave_to_judge(cli: Cli, vendor_server: VendorServer, judge: str = DEAR) -> None:
+    """The task's answers are scored by a judge, the dear model, who finds the bridges wrong."""
     task = cli.folder / "cards" / "task.py"
     code = task.read_text()
     scorer = code[code.index("    scorer=") : code.index("correct_at=")]
-    task.write_text(code.replace(scorer, f'    scorer=scorers.judged(by="{DEAR}"), '))
+    task.write_text(code.replace(scorer, f'    scorer=scorers.judged(by="{judge}"), '))
 
     def decide(call: Call) -> Fault | None:
-        if call.model.startswith(DEAR):
+        if not call.model.startswith(CHEAP):
             right = "Bridge" not in call.text
             return Fault(
                 text=json.dumps({"correct": right, "score": float(right), "reason": "seen"}), times=None
