@@ -119,6 +119,7 @@ def _check_picture(path: Path) -> None:
 
 def _evaluate(runtime: Runtime, request: SubmitRequest, wanted: Wanted, cap_nusd: int | None) -> int:
     from batcher.cli.golden_notes import note_unfit
+    from batcher.cli.judging_control import note_own_judge
     from batcher.cli.local_weights import ensure_weights
     from batcher.planning.candidates import candidate_orders
 
@@ -131,6 +132,7 @@ def _evaluate(runtime: Runtime, request: SubmitRequest, wanted: Wanted, cap_nusd
         judge_own=runtime.settings.quality.judge_own,
     )
     note_unfit(orders[0])
+    note_own_judge(runtime, orders)
     known = known_documents(runtime, orders[0])
     if not is_watched():
         begin_log(LogFormat.TEXT)

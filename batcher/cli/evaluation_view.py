@@ -136,7 +136,7 @@ def _unjudged(found: Measurement, state: JudgingState) -> Iterator[str]:
     if state.nobody:
         yield (
             f"{found.model}: {state.nobody:,} answers that no model of the judge's may judge: "
-            "a model does not judge its own. Name another judge."
+            "a model does not judge its own. Name another judge, or set judge_own = true in [quality]."
         )
 
 

@@ -8,9 +8,33 @@ from typing import TYPE_CHECKING
 from batcher.cli.output import note
 
 if TYPE_CHECKING:
+    from batcher.planning.order import Order
     from batcher.quality.judging_state import JudgingState
     from batcher.runtime import Runtime
     from batcher.store.jobs import Job
+
+
+def note_own_judge(runtime: Runtime, orders: Sequence[Order]) -> None:
+    """Say whose answers nobody will judge, because the judge is the model that gives them."""
+    from batcher.planning.choice import usable_models
+    from batcher.planning.sampling import only_judge_themselves
+
+    for order in orders:
+        sampling = order.sampling
+        is_asked = sampling is not None and (sampling.draws() or (order.spec.judged and order.golden))
+        if sampling is None or not is_asked:
+            continue
+        answering = [order.model.name]
+        if order.learned is not None:
+            answering = list(order.learned.models)
+        elif order.pinned_model is None:
+            rungs = [usable_models(runtime.catalog, rung, None, runtime.is_usable) for rung in order.ladder]
+            answering = list(dict.fromkeys(models[0].name for models in rungs))
+        for name in only_judge_themselves(runtime.catalog, sampling, runtime.is_usable, answering):
+            note(
+                f"Answers of {name} are not judged: it is the only judge, and a model does not judge its "
+                "own. Name another judge, or set judge_own = true in [quality]."
+            )
 
 
 def let_judges_go_on(runtime: Runtime, job: Job) -> bool:

@@ -66,10 +66,12 @@ def learn(
     """
     from batcher.cli.evaluate import Wanted
     from batcher.routing.ladder.goals import Goal
+    from batcher.routing.ladder.learning import check_installed
 
     if (accuracy is None) == (spend is None):
         raise UsageError("Say what the ladder is for: either --accuracy SHARE or --spend USD a document")
     goal = Goal.of_spend(usd_to_nusd(spend)) if spend is not None else Goal.of_accuracy(accuracy or 1.0)
+    check_installed()  # before models are measured, which costs
     request = known_answer_request(paths, task, golden, params, limit=limit)
     wanted = Wanted(models, tiers, None, 0.95, 1, None, yes=yes, as_json=as_json)
     return _learn(settings, request, wanted, goal, judge, seed)

@@ -229,7 +229,10 @@ def _label(desk: Desk, item_id: int, word: str, *, answer: str | None, remark: s
     if word == "none":
         with desk.store.write() as connection:
             taken = take_label_back(connection, item_id, desk.by)
-        note(f"Item {item_id}: {'your label is taken back' if taken else 'you had not labelled it'}.")
+        if as_json:
+            echo_json({"item_id": item_id, "label": word, "taken_back": taken})
+        else:
+            note(f"Item {item_id}: {'your label is taken back' if taken else 'you had not labelled it'}.")
         return 0
     if (word == "fix") != (answer is not None):
         raise UsageError("--answer goes with --label ITEM fix, and that with --answer")

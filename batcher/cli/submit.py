@@ -204,6 +204,7 @@ def submit_request(runtime: Runtime, request: SubmitRequest, way: Way) -> int:
     """
     from batcher.cli.entry_view import note_entry
     from batcher.cli.golden_notes import note_scoring, note_unfit
+    from batcher.cli.judging_control import note_own_judge
     from batcher.cli.local_weights import ensure_weights
     from batcher.cli.locking import single_run
     from batcher.engine.submission import open_job
@@ -218,6 +219,7 @@ def submit_request(runtime: Runtime, request: SubmitRequest, way: Way) -> int:
     note_entry(order, runtime.catalog, runtime.is_usable)
     note_unfit(order)
     note_scoring(order)
+    note_own_judge(runtime, [order])
     ensure_weights(runtime, order.model, yes=way.yes)
     key = corpus_key(order)
     with ExitStack() as lock:

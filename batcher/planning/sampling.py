@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from batcher.catalog.models import Catalog, Model
 from batcher.domain import Purpose
 from batcher.errors import ConfigurationError, UsageError
@@ -66,6 +68,19 @@ def judge_models(catalog: Catalog, judge: str, is_usable: Usable) -> tuple[Model
     if judge in catalog.tiers:
         return usable_models(catalog, judge, None, is_usable)
     return usable_models(catalog, judge, judge, is_usable)
+
+
+def only_judge_themselves(
+    catalog: Catalog, sampling: Sampling, is_usable: Usable, answering: Iterable[str]
+) -> list[str]:
+    """Those of the models that answer whose answers no judge may look at, because each is its only judge."""
+    if sampling.judge is None or sampling.judge_own:
+        return []
+    try:
+        judges = {model.name for model in judge_models(catalog, sampling.judge, is_usable)}
+    except ConfigurationError:
+        return []  # its answers wait for a judge, and the job's report says so
+    return [name for name in answering if judges == {name}]
 
 
 def is_known(catalog: Catalog, judge: str) -> bool:

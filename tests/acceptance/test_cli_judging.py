@@ -59,3 +59,12 @@ def test_questions_that_failed_are_counted_and_retried_with_the_job(
     assert "Job 1: asking its judge again about 1 answer." in again.err
     assert (again.json["judging"]["judged"], again.json["judging"]["failed"]) == (COUNT, 0)
     assert vendor_server.totals()["calls"] == calls + 1
+
+
+def test_a_judge_of_its_own_answers_is_told_when_they_are_submitted(judged: Cli) -> None:
+    told = "Answers of gpt-4o-mini are not judged: it is the only judge, and a model does not judge its own."
+    words = ("submit", "docs", "--task", "./cards", "--sample", "1", "--limit", "1", "--yes")
+    own = judged(*words, "--judge", "gpt-4o-mini", code=None)
+    assert told in own.err
+    assert "judge_own = true in [quality]" in own.err
+    assert "are not judged" not in judged(*words, "--judge", JUDGE, "--refresh").err

@@ -203,7 +203,8 @@ def test_without_a_terminal_it_says_how(reviewed: Cli) -> None:
     assert "--next and --label do not go together" in both.err
     reviewed("review", "--as", "ann", "--label", item, "wrong", "--remark", "no such title")
     assert reviewed("review", "--as", "ann", "--next", "--json").json["left"] == 3
-    reviewed("review", "--as", "ann", "--label", item, "none")
+    taken = reviewed("review", "--as", "ann", "--label", item, "none", "--json").json
+    assert taken == {"item_id": item, "label": "none", "taken_back": True}
     assert reviewed("review", "--as", "ann", "--next", "--json").json["left"] == 4
 
 

@@ -35,11 +35,20 @@ def calibration(
         ConfigurationError: if scikit-learn is not installed.
         UsageError: if there are too few rows.
     """
-    if importlib.util.find_spec("sklearn") is None:
-        raise ConfigurationError("Learning a ladder needs scikit-learn. Run: pip install 'batcher[ladder]'")
+    check_installed()
     from batcher.routing.ladder.calibration import Calibration
 
     return Calibration(rows, models, seed, judge)
+
+
+def check_installed() -> None:
+    """Refuse to learn without what learning needs.
+
+    Raises:
+        ConfigurationError: if scikit-learn is not installed.
+    """
+    if importlib.util.find_spec("sklearn") is None:
+        raise ConfigurationError("Learning a ladder needs scikit-learn. Run: pip install 'batcher[ladder]'")
 
 
 def calibrate(

@@ -61,7 +61,7 @@ def test_answers_that_are_parts_or_do_not_fit_tell_nothing(tmp_path: Path) -> No
 
 def test_a_large_golden_file_is_sampled_over_its_length(tmp_path: Path) -> None:
     rows = [
-        {"id": str(n), "text": "x", "expected": {"title": "x" * (10 if n < 1000 else 30)}}
+        {"id": str(n), "text": f"x {n}", "expected": {"title": "x" * (10 if n < 1000 else 30)}}
         for n in range(2000)
     ]
     found = length_of_known(load_golden(write(tmp_path, *rows)), obj(title={"type": "string"}))
