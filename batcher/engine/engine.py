@@ -14,6 +14,7 @@ from typing import Any, Final
 from batcher.budget.ledger import Ledger
 from batcher.domain import ItemStatus, JobState, Purpose
 from batcher.engine.control import INTERRUPTED, Control, Ending, joined
+from batcher.engine.fitting import Shortage
 from batcher.engine.item import ItemRunner
 from batcher.engine.judging import Judging
 from batcher.engine.lane import Lane, LaneFactory, read_images, read_parts, read_steps
@@ -24,7 +25,6 @@ from batcher.engine.patience import Patience, patience_with
 from batcher.engine.progress import Progress
 from batcher.engine.sample_scoring import Watch
 from batcher.engine.sender import HeldLease, LaneStoppedError, Services
-from batcher.engine.shortages import Shortage
 from batcher.engine.stages import HandOver
 from batcher.engine.together import Together
 from batcher.engine.traffic import Traffic

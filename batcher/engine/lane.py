@@ -59,6 +59,7 @@ class Lane:
             ``tier`` on which its models work, and which their calls are booked on; "" stands for ``tier``.
         ladder: the learned ladder that its documents climb within the lane; None: an answer stands if it is
             valid.
+        climbs: whether its calls are a ladder's, whose documents keep each answer: its steps' or its judge's.
         router: who is asked where its documents start, if nothing else decided that; None: nobody.
     """
 
@@ -72,6 +73,7 @@ class Lane:
     queue: str = ""
     ladder: Ladder | None = None
     router: EntryRouter | None = None
+    climbs: bool = False
     _answered: Counter[str] = field(default_factory=Counter, repr=False)
     _last_error: str = field(default="", repr=False)
     _repeated: int = 0
@@ -87,7 +89,12 @@ class Lane:
 
     @property
     def stopped(self) -> str | None:
-        """Why the lane takes no more work, or None while one of its models can do it."""
+        """Why the lane takes no more work, or None while one of its models can do it.
+
+        A ladder needs its last step: without it, answers would stand that are not sure enough.
+        """
+        if self.ladder is not None and (why := self.dead.get(self.ladder.rungs[-1].binding.key)):
+            return why
         return "; ".join(self.dead.values()) if len(self.dead) == len(self.bindings) else None
 
     def purpose_of(self, item: QueuedItem) -> Purpose:
@@ -249,6 +256,7 @@ class LaneFactory:
             AnswerParser(spec, task),
             sampling=Sampling.of(job),
             queue=queue,
+            climbs=True,
             ladder=Ladder(
                 policy,
                 tuple(rungs),
@@ -263,7 +271,7 @@ class LaneFactory:
         tier = tier_of(self._catalog, name)
         judging = judge_spec(replace(spec, judged=False), tier)
         binding = replace(self._bind(job, judging, model), logprobs=False)
-        return RungJudge(Lane(job, judging, tier, (binding,), AnswerParser(judging)))
+        return RungJudge(Lane(job, judging, tier, (binding,), AnswerParser(judging), climbs=True))
 
     def _bind(self, job: Job, spec: TaskSpec, model: Model, *, routes: bool = False) -> Binding:
         info = self._catalog.providers[model.provider]

@@ -10,20 +10,13 @@ from typing import Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from batcher.budget.ledger import (
-    Funding,
-    Ledger,
-    Movement,
-    Movements,
-    accounts_of,
-    least_room,
-)
+from batcher.budget.ledger import Funding, Ledger, Movement, Movements, accounts_of, least_room
 from batcher.domain import JobState
 from batcher.engine.booking import funding_of
-from batcher.engine.fitting import cheapest_of, shortage_of, that_fit
+from batcher.engine.fitting import Floor, Shortage, cheapest_of, shortage_of, that_fit
 from batcher.engine.lane import Lane, LaneFactory, NoLaneError
 from batcher.engine.routes import Lesson, Routes
-from batcher.engine.shortages import Shortage, Shortages
+from batcher.engine.shortages import Shortages
 from batcher.engine.worker_names import is_dead, worker_name
 from batcher.errors import ConfigurationError, StoreAwayError
 from batcher.store.database import RETURN_S, Store
@@ -60,14 +53,6 @@ class Chunk:
     items: tuple[QueuedItem, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Floor:
-    """What the cheapest item of a lane costs, and until when that may be relied on (monotonic seconds)."""
-
-    needed_nusd: int
-    until: float
-
-
 class Leaser:
     """Takes chunks out of the store.
 
@@ -90,7 +75,7 @@ class Leaser:
         self._lease_s = lease_s
         self._worker = worker_name()
         self._jobs: dict[int, Job] = {}
-        self._floors: dict[tuple[int, str], _Floor] = {}
+        self._floors: dict[tuple[int, str], Floor] = {}
         self._impossible: set[tuple[int, str, bool]] = set()
         self._routes = Routes(lanes)
         self._is_in_doubt = False
@@ -199,6 +184,7 @@ class Leaser:
                 if outcome is not None:
                     self.shortages.lanes[job_id, tier] = outcome
                     found.append(outcome)
+        found += self.shortages.steps.shortages
         return next((shortage for shortage in found if shortage.may_pass), found[0] if found else None)
 
     def _keep_jobs(self, running: Collection[int]) -> None:
@@ -219,6 +205,8 @@ class Leaser:
     def _lease_of_tier(
         self, connection: Connection, job: Job, tier: str, now: float, limit: int, *, thorough: bool
     ) -> Chunk | Shortage | None:
+        if (next_steps := self._lease_next_steps(connection, job, tier, now, limit)) is not None:
+            return next_steps
         if not thorough and (shortage := self._still_short(connection, job, tier)) is not None:
             return shortage
         self.shortages.lanes.pop((job.id, tier), None)
@@ -234,6 +222,18 @@ class Leaser:
             if outcome is not None:
                 return outcome
         return None
+
+    def _lease_next_steps(
+        self, connection: Connection, job: Job, tier: str, now: float, limit: int
+    ) -> Chunk | None:
+        """A chunk of documents of a ladder whose next call a cap refused before, and admits by now."""
+        steps = self.shortages.steps
+        lane = self._usable_lane(job, tier) if steps.waits(job.id, tier) else None
+        found = None if lane is None else steps.that_fit(connection, job, tier, now, limit)
+        if lane is None or found is None or self._finish_answered(connection, job, found.items):
+            return None
+        self._ledger.reserve(connection, accounts_of(found.funding), found.amount_nusd)
+        return self._open(connection, lane, found.items, found.amount_nusd, found.funding, now)
 
     def _lease_to_learn(
         self, connection: Connection, job: Job, tier: str, now: float, limit: int
@@ -313,7 +313,7 @@ class Leaser:
         ended = time.monotonic()
         pause_s = max(_SEARCH_PAUSE_S, _SEARCH_SHARE * (ended - started))
         needed_nusd = lane.first.item_reservation_nusd(cheapest)
-        self._floors[lane.job.id, lane.queue] = _Floor(needed_nusd, ended + pause_s)
+        self._floors[lane.job.id, lane.queue] = Floor(needed_nusd, ended + pause_s)
         return cheapest
 
     def _still_short(self, connection: Connection, job: Job, tier: str) -> Shortage | None:
@@ -340,7 +340,7 @@ class Leaser:
     ) -> Chunk:
         new = NewLease(
             job_id=lane.job.id,
-            tier=lane.tier,
+            tier=funding.tier,
             provider=funding.provider,
             worker=self._worker,
             day=funding.day,

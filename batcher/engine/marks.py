@@ -10,7 +10,11 @@ from batcher.domain import Prices, Purpose
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Asks for leave to send one call: its attempt is committed first, under a reservation."""
+    """Asks for leave to send one call: its attempt is committed first, under a reservation.
+
+    Attributes:
+        climbs: whether its item keeps what other models have answered, if this call is refused.
+    """
 
     attempt_id: int
     item_id: int
@@ -23,6 +27,7 @@ class Mark:
     provider: str
     reserved_nusd: int
     prices: Prices
+    climbs: bool = False
 
 
 class LeaseLostError(Exception):

@@ -236,4 +236,5 @@ class Sender:
             provider=model.provider,
             reserved_nusd=call.binding.reservation_nusd(size, call.ask.image_count, call.output_tokens),
             prices=model.prices,
+            climbs=lane.climbs,
         )

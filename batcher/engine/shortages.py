@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection
 
-from batcher.budget.ledger import Account, Balance, Ledger
+from batcher.budget.ledger import Account, Ledger
+from batcher.engine.fitting import Shortage
+from batcher.engine.next_steps import NextSteps
 from batcher.money import format_usd
 from batcher.store.database import Store
 from batcher.store.jobs import BUDGET_REASON
@@ -21,32 +23,7 @@ if TYPE_CHECKING:
 _REST_S: Final = 10.0
 """How long a stand-in model is left alone whose cap is taken up by calls that may yet cost less."""
 
-
-@dataclass(frozen=True, slots=True)
-class Shortage:
-    """Work waits, but caps do not admit even what costs least of it.
-
-    Attributes:
-        tier: whose work.
-        blocking: the accounts in the way, as they stood then.
-        needed_nusd: the least that could be reserved.
-    """
-
-    job_id: int
-    tier: str
-    blocking: tuple[Balance, ...]
-    needed_nusd: int
-
-    @property
-    def may_pass(self) -> bool:
-        """Whether there is room if what others hold in reserve turns out to cost nothing."""
-        return all(balance.would_admit(self.needed_nusd) for balance in self.blocking)
-
-    @property
-    def account(self) -> Account:
-        """The cap to name: a job's own, which no new day lifts, before those of a day."""
-        accounts = [balance.account for balance in self.blocking]
-        return next((account for account in accounts if not account.period), accounts[0])
+_LEFT_TO_OTHERS_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +45,7 @@ class Shortages:
 
     Attributes:
         lanes: by job and tier, what could not be leased when it was last looked at.
+        steps: what documents of ladders need that were refused.
     """
 
     def __init__(self, store: Store, ledger: Ledger) -> None:
@@ -77,9 +55,10 @@ class Shortages:
         self._given_back: set[int] = set()
         self._resting: list[_Rest] = []
         self.lanes: dict[tuple[int, str], Shortage] = {}
+        self.steps = NextSteps(ledger)
 
     def __bool__(self) -> bool:
-        return bool(self.lanes or self._put_off)
+        return bool(self.lanes or self._put_off or self.steps.shortages)
 
     def hold(self, connection: Connection) -> None:
         """Let nobody lease or settle until the transaction ends: first of all where a job is paused."""
@@ -91,11 +70,13 @@ class Shortages:
 
     def keep_jobs(self, running: Collection[int]) -> None:
         """Forget the shortages of jobs that do not run any more."""
+        self.steps.keep_jobs(running)
         for key in [key for key in self.lanes if key[0] not in running]:
             del self.lanes[key]
 
     def keep_tiers(self, job_id: int, pending: Collection[str]) -> None:
         """Forget the shortages of a job's tiers where nothing waits any more."""
+        self.steps.keep_tiers(job_id, pending)
         for key in [key for key in self.lanes if key[0] == job_id and key[1] not in pending]:
             del self.lanes[key]
 
@@ -104,7 +85,8 @@ class Shortages:
 
         A first call's item is leased again as soon as there is room. A follow-up call would come too late
         for the answer that it follows, and the item would be paid for again: not before tomorrow. A stand-in
-        model that its cap does not admit is left alone, and the lane waits for its first model.
+        model that its cap does not admit is left alone, and the lane waits for its first model. A ladder's
+        model stands in for none: its document waits until what it needs fits, and keeps what it has bought.
         """
         mark = error.mark
         shortage = Shortage(mark.job_id, mark.tier, (error.balance,), error.needed_nusd)
@@ -112,6 +94,10 @@ class Shortages:
             self._ledger.lock(connection)
             now = self._store.now(connection)
             tomorrow = self._ledger.next_day_starts_at(self._ledger.today(connection))
+        if lane.ladder is not None and not error.is_follow_up:
+            self.steps.add(lane.queue, mark)
+            # Another process may try sooner, which knows nothing of it; this one does as soon as it fits.
+            return now + _LEFT_TO_OTHERS_S if error.may_pass else tomorrow
         if not error.is_follow_up:
             # A router's model is none of the lane's: its items wait for it as for the first of these.
             named = (found for found in lane.bindings if found.model.name == mark.model)
@@ -145,7 +131,7 @@ class Shortages:
         So a run ends only when what is left under a cap is less than the least that could be reserved, and
         none of it is outstanding.
         """
-        shortages = list(self.lanes.values())
+        shortages = self._leasable()
         with self._store.read() as connection:
             if any(shortage.may_pass for shortage in shortages) and has_active(connection):
                 return True
@@ -153,10 +139,10 @@ class Shortages:
 
     def has_eased(self, connection: Connection, job_id: int) -> bool:
         """Whether caps admit by now what they did not when a tier of a job was last looked at."""
-        for (owner_id, _), shortage in self.lanes.items():
+        for shortage in self._leasable():
             accounts = [balance.account for balance in shortage.blocking]
             now = self._ledger.balances(connection, accounts)
-            if owner_id == job_id and all(balance.admits(shortage.needed_nusd) for balance in now):
+            if shortage.job_id == job_id and all(balance.admits(shortage.needed_nusd) for balance in now):
                 return True
         return False
 
@@ -177,7 +163,9 @@ class Shortages:
         ]
         reason = self._describe(fresh)
         if all(found.may_pass for found in fresh):
-            reason += ". Other jobs hold what is reserved: resume when they have ended"
+            held = any(balance.reserved_nusd for balance in balances.values())
+            holders = "Other jobs hold what is reserved: resume when they have ended"
+            reason += f". {holders if held else 'There is room for it by now: resume'}"
         days = [found.account.period for found in fresh if found.account.period]
         return reason, min(map(self._ledger.next_day_starts_at, days), default=None)
 
@@ -192,8 +180,12 @@ class Shortages:
         caps = "; ".join(told[account] for account in sorted(told))
         return f"{BUDGET_REASON} {caps}; the next call may cost {format_usd(min(needed_nusd))}"
 
+    def _leasable(self) -> list[Shortage]:
+        """What would be leased as soon as there is room."""
+        return [*self.lanes.values(), *self.steps.shortages]
+
     def _of(self, job_id: int | None) -> list[Shortage]:
         """The shortages of a job, or all: those of lanes before those of calls that were put off."""
         put_off = {key: shortage for key, (shortage, _) in list(self._put_off.items())}
-        known = {**put_off, **self.lanes}
-        return [found for found in known.values() if job_id is None or found.job_id == job_id]
+        known = [*{**put_off, **self.lanes}.values(), *self.steps.shortages]
+        return [found for found in known if job_id is None or found.job_id == job_id]

@@ -318,7 +318,9 @@ class Writer:
             mark,
             balance,
             fresh_nusd,
-            is_follow_up=has_paid(connection, mark.item_id, mark.lease_id),
+            is_follow_up=has_paid(
+                connection, mark.item_id, mark.lease_id, mark.model if mark.climbs else None
+            ),
             may_pass=balance.reserved_nusd > own_nusd and balance.would_admit(mark.reserved_nusd),
         )
 

@@ -149,14 +149,16 @@ def close_leases(connection: Connection, lease_ids: Sequence[int]) -> list[HeldM
     return [held_money(row) for row in active]
 
 
-def has_paid(connection: Connection, item_id: int, lease_id: int) -> bool:
-    """Whether an item's calls under a lease have cost anything, or still may."""
+def has_paid(connection: Connection, item_id: int, lease_id: int, model: str | None = None) -> bool:
+    """Whether an item's calls under a lease, or those of a model, have cost anything, or still may."""
     query = (
         select(attempts.c.id)
         .where(attempts.c.item_id == item_id, attempts.c.lease_id == lease_id)
         .where((attempts.c.cost_nusd > 0) | (attempts.c.state == AttemptState.SENDING.value))
         .limit(1)
     )
+    if model is not None:
+        query = query.where(attempts.c.model == model)
     return connection.execute(query).scalar_one_or_none() is not None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, case, func, select, update
@@ -73,6 +74,21 @@ def wake_pending(connection: Connection, job_id: int) -> int:
         .values(ready_at=0.0)
     )
     return changed.rowcount
+
+
+def statuses_of(connection: Connection, item_ids: Sequence[int]) -> dict[int, ItemStatus]:
+    """The status of each of these items, by id."""
+    query = select(items.c.id, items.c.status).where(items.c.id.in_(item_ids))
+    return {row.id: ItemStatus(row.status) for row in connection.execute(query)}
+
+
+def wake_items(connection: Connection, item_ids: Sequence[int]) -> None:
+    """Let those of these items that were put off be tried at once."""
+    connection.execute(
+        update(items)
+        .where(items.c.id.in_(item_ids), items.c.status == ItemStatus.PENDING.value, items.c.ready_at > 0)
+        .values(ready_at=0.0)
+    )
 
 
 def _checked(source: ItemStatus, target: ItemStatus) -> str:

@@ -1,6 +1,8 @@
-"""Learned ladders of two steps, made by hand: what decides is what a verifier or a judge says."""
+"""Learned ladders, made by hand: what decides is what a verifier or a judge says."""
 
 from __future__ import annotations
+
+from itertools import combinations
 
 from batcher.routing.ladder.answer_scorer import AnswerScorer, ModelHabits
 from batcher.routing.ladder.goals import Goal
@@ -9,9 +11,9 @@ from tests.support.runs import JUDGE, MODEL
 
 
 def checked_policy(
-    *, verifies: bool = False, judge: str | None = None, steps: tuple[str, str] = (MODEL, JUDGE)
+    *, verifies: bool = False, judge: str | None = None, steps: tuple[str, ...] = (MODEL, JUDGE)
 ) -> LadderPolicy:
-    """A ladder whose first answer stands if what looks at it says more than 0.5; it promises 90 %."""
+    """A ladder whose answers stand if what looks at them says more than 0.5; it promises 90 %."""
 
     def scorer(*models: str) -> AnswerScorer:
         return AnswerScorer(
@@ -31,17 +33,18 @@ def checked_policy(
             judged_at=(0.5, 0.5),
         )
 
-    first, second = steps
+    places = range(len(steps))
+    bought = [chosen for count in range(1, len(steps) + 1) for chosen in combinations(places, count)]
     return LadderPolicy(
-        steps=(Step(first, 0.5), Step(second, 0.0)),
+        steps=(*(Step(name, 0.5) for name in steps[:-1]), Step(steps[-1], 0.0)),
         goal=Goal.of_accuracy(0.9),
         reached=True,
         text=None,
         habits={name: ModelHabits(0.8, (0.0, 0.0), {}) for name in steps},
-        scorers={(0,): scorer(first), (1,): scorer(second), (0, 1): scorer(*steps)},
+        scorers={chosen: scorer(*(steps[place] for place in chosen)) for chosen in bought},
         entries=(),
         skips=0.0,
-        evidence=Evidence(300, 0.92, 0.88, 0.95, 100_000.0, 1_000.0, second, 0.95, 400_000.0),
+        evidence=Evidence(300, 0.92, 0.88, 0.95, 100_000.0, 1_000.0, steps[-1], 0.95, 400_000.0),
         verifies=verifies,
         judge=judge,
     )
