@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo
 import orjson
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, func, literal_column, or_, select
 
-from batcher.budget.ledger import DAY_SCOPE, Account, Balance
+from batcher.budget.ledger import DAY_SCOPE, Account, Balance, job_account
 from batcher.domain import AttemptState
+from batcher.store.jobs import Job
 from batcher.store.steps import is_stage
 from batcher.store.tables import attempts, jobs, ledger_accounts, ledger_clock
 from batcher.store.tallies import Tally, tallies_of
@@ -274,6 +275,18 @@ def job_balances(connection: Connection, *, capped_only: bool = False) -> dict[i
         query = query.where(ledger_accounts.c.cap_nusd.is_not(None))
     rows = connection.execute(query).all()
     return {int(row.scope.removeprefix("job:")): _balance(row) for row in rows}
+
+
+def job_balance(connection: Connection, job: Job) -> Balance | None:
+    """The account of a job; of one that another pays for, what its own calls came to, without a cap."""
+    account = job_account(job.id)
+    if job.parent_id is not None:
+        spend = spend_of_job(connection, job.id)
+        return Balance(account, None, spend.open_nusd, spend.booked_nusd)
+    row = connection.execute(
+        select(ledger_accounts).where(ledger_accounts.c.scope == account.scope)
+    ).one_or_none()
+    return None if row is None else _balance(row)
 
 
 def _spent() -> Select[Any]:

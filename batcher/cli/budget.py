@@ -149,12 +149,21 @@ def _set(
             told.append(_sentence(Account(scope, "").name, cap_nusd, ", from today on"))
         if of_job is not None:
             job_id, cap_nusd = of_job
-            get_job(connection, job_id)
+            _check_that_it_pays(get_job(connection, job_id))
             runtime.ledger.set_job_cap(connection, job_id, cap_nusd)
             told.append(_sentence(job_account(job_id).name, cap_nusd, ""))
     for sentence in told:
         note(sentence)
     note("What a cap paused goes on with: batcher resume")
+
+
+def _check_that_it_pays(job: Job) -> None:
+    if job.parent_id is not None:
+        what = f"is a stage of job {job.parent_id}" if job.is_stage else f"judges for job {job.parent_id}"
+        raise UsageError(
+            f"Job {job.id} {what}, which pays for it: a cap of its own would hold nothing. Set that of the "
+            f"other: batcher budget set --job {job.parent_id} --max-cost AMOUNT"
+        )
 
 
 def _sentence(name: str, cap_nusd: int | None, since: str) -> str:

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from batcher.budget.ledger import Balance, job_account
-from batcher.budget.spend import Spend, day_balance, spend_of_job, total_of
+from batcher.budget.ledger import Balance
+from batcher.budget.spend import Spend, day_balance, job_balance, spend_of_job, total_of
 from batcher.cli.accuracy_view import accuracy_json, production_json, sampled_json
 from batcher.cli.judging_view import judging_json
 from batcher.cli.output import iso_time, usd, usd_or_none
@@ -55,7 +55,7 @@ class JobView:
         models: items that each model answered, most first. Reused answers are left out.
         stood_in: those of them that it answered in place of the first choice of their tier.
         examples: a few failed and rejected items, by class or code.
-        balance: the job's own account.
+        balance: the job's own account; of one that another pays for, what its calls came to.
         today: the daily cap's account; None before the first call ever.
         accuracy: by its known answers; None if it has none.
         sampled: by what was drawn of its answers; None if nothing was.
@@ -203,7 +203,6 @@ def read_job_view(runtime: Runtime, job_id: int) -> JobView:
 
 def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
     job = get_job(connection, job_id)
-    ledger = runtime.ledger
     steps = steps_of(connection, job_id)
     failed = _count_errors(connection, steps, ItemStatus.FAILED)
     rejected = _count_errors(connection, steps, ItemStatus.REJECTED)
@@ -228,7 +227,7 @@ def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
             for name in islice(classes, CLASSES_WITH_EXAMPLES)
         },
         spend=total_of([spend_of_job(connection, step.id) for step in steps], str(job_id)),
-        balance=next(iter(ledger.balances(connection, [job_account(job_id)])), None),
+        balance=job_balance(connection, job),
         today=day_balance(connection),
         accuracy=accuracy(connection, job_id),
         sampled=read_sampled(connection, job_id),
@@ -271,7 +270,12 @@ def _saving(connection: Connection, runtime: Runtime, job: Job) -> RoutedSaving 
 
 
 def _stood_in(runtime: Runtime, job: Job, tier: str, model: str) -> bool:
-    """Whether a tier has another first choice, as far as the catalogue and the keys at hand tell."""
+    """Whether a tier has another first choice, as far as the catalogue and the keys at hand tell.
+
+    The steps of a learned ladder stand in for nobody.
+    """
+    if job.ladder_policy_id is not None:
+        return False
     routing = Routing.of(job)
     if routing is not None and routing.candidate(model) is not None:
         return False

@@ -12,7 +12,7 @@ from batcher.cli.budget import raising_commands
 from batcher.cli.job_view import JobView
 from batcher.cli.judging_view import judging_commands, judging_words
 from batcher.cli.output import duration, local_time, say, visible_line
-from batcher.cli.routing_view import routing_lines, where_words
+from batcher.cli.routing_view import is_judge, routing_lines, where_words
 from batcher.cli.stage_view import stage_lines
 from batcher.domain import ItemStatus, JobState
 from batcher.export.lines import open_results
@@ -85,6 +85,8 @@ def _facts(view: JobView, run: Run | None) -> list[tuple[str, str]]:
     cost = format_usd(view.spent_nusd)
     if spend.unknown_nusd:
         cost += f" ({format_usd(spend.unknown_nusd)} of it for calls whose outcome is not known)"
+    if is_judge(view.job):
+        cost += f", paid by job {view.job.parent_id} under its caps"
     if view.balance and view.balance.cap_nusd is not None:
         cost += f", the job's own cap is {format_usd(view.balance.cap_nusd)}"
     tokens = f"{spend.input_tokens:,} in, {spend.output_tokens:,} out, {spend.calls:,} calls"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from batcher.cli.output import iso_time, usd
-from batcher.domain import JobState
+from batcher.domain import JobState, Purpose
 from batcher.money import format_usd
 from batcher.routing.choice import percent
 from batcher.routing.state import Routing
@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from batcher.store.jobs import Job
 
 
+def is_judge(job: Job) -> bool:
+    """Whether a job judges the answers of another, which pays for it."""
+    return job.purpose is Purpose.JUDGE and job.parent_id is not None
+
+
 def where_words(job: Job, answered: Mapping[str, int]) -> str:
-    """Who does a job's work, or did it: ``on tier economy, gpt-4o-mini``, or how it is chosen.
+    """Who does a job's work or did it (``on tier economy``), how it is chosen, or for whom it judges.
 
     Args:
         job: the job.
@@ -30,7 +35,8 @@ def where_words(job: Job, answered: Mapping[str, int]) -> str:
         return f"routed with a floor of {percent(routing.floor)}, {name}"
     if job.ladder_policy_id is not None:
         return f"on learned ladder {job.ladder_policy_id}"
-    return f"on tier {job.tier}" + (f", {job.pinned_model}" if job.pinned_model else "")
+    judges = f"as judge of job {job.parent_id} " if is_judge(job) else ""
+    return f"{judges}on tier {job.tier}" + (f", {job.pinned_model}" if job.pinned_model else "")
 
 
 def routing_lines(job: Job, saving: RoutedSaving | None) -> list[tuple[str, str]]:

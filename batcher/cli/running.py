@@ -9,8 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from batcher.budget.ledger import job_account
-from batcher.budget.spend import day_balance
+from batcher.budget.spend import day_balance, job_balance
 from batcher.cli.display import Display, Snapshot, make_display
 from batcher.cli.following import Followed, follow_jobs
 from batcher.cli.job_view import JobView, read_job_view
@@ -22,6 +21,7 @@ from batcher.engine.control import INTERRUPTED
 from batcher.engine.submission import PAUSED_BY_USER
 from batcher.errors import ConfigurationError, DependencyError
 from batcher.quality.golden import score_samples
+from batcher.store.jobs import get_job
 from batcher.store.stages import count_documents_of
 from batcher.tasks.spec import TaskSpec
 
@@ -165,10 +165,7 @@ class _Start:
 def _read_start(runtime: Runtime, job_ids: Sequence[int]) -> _Start:
     with runtime.store.write() as connection:
         runtime.ledger.lock(connection)
-        balances = {
-            job_id: next(iter(runtime.ledger.balances(connection, [job_account(job_id)])), None)
-            for job_id in job_ids
-        }
+        balances = {job_id: job_balance(connection, get_job(connection, job_id)) for job_id in job_ids}
         day = runtime.ledger.today(connection)
         spent = {job_id: _spent(balance) for job_id, balance in balances.items()}
         return _Start(runtime.store.now(connection), day, spent)

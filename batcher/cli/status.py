@@ -54,7 +54,7 @@ def status(settings: Settings, job: int | None, watch: bool, as_json: bool) -> i
 @click.pass_obj
 def jobs(settings: Settings, limit: int, as_json: bool) -> None:
     """List the jobs, newest first."""
-    from batcher.budget.spend import job_balances
+    from batcher.budget.spend import job_balance
     from batcher.cli.reading import notice_deserted
     from batcher.runtime import Runtime
     from batcher.store.jobs import list_jobs
@@ -65,7 +65,7 @@ def jobs(settings: Settings, limit: int, as_json: bool) -> None:
     with runtime.store.read() as connection:
         found = list_jobs(connection, limit=limit)
         counts = count_documents_of(connection, [job.id for job in found])
-        balances = job_balances(connection)
+        balances = {job.id: job_balance(connection, job) for job in found}
     if as_json:
         echo_json([_row_json(job, counts[job.id], balances.get(job.id)) for job in found])
     elif not found:
@@ -115,7 +115,7 @@ def _echo_line(view: JobView) -> None:
     from batcher.money import format_usd
 
     items = ", ".join(f"{count:,} {name}" for name, count in view.items.items() if count)
-    cost = format_usd(view.balance.spent_nusd if view.balance else 0)
+    cost = format_usd(view.spent_nusd)
     waiting = f"; {view.waiting_reason}" if view.waiting_reason else ""
     say(f"job {view.job.id} {view.job.state}: {items or 'no documents yet'}; {cost}{waiting}")
 

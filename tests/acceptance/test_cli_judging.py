@@ -45,6 +45,23 @@ def test_a_cap_that_stops_the_judge_is_told_and_resume_goes_on_with_it(judged: C
     assert "Job 1 is done." in judged("resume", 1).err
 
 
+def test_a_judge_s_own_job_says_whose_it_is_what_it_cost_and_who_pays(
+    judged: Cli, vendor_server: VendorServer
+) -> None:
+    judged(*SUBMIT)
+    cost = sum(line.cost_nusd for line in vendor_server.bill if line.model == JUDGE_ID) / 1e9
+    assert cost > 0
+    assert judged("status", 2, "--json").json["cost_usd"] == pytest.approx(cost)
+    told = judged("status", 2).out
+    assert f"Job 2 done: cards as judge of job 1 on tier premium, {JUDGE}, {COUNT} documents" in told
+    assert ", paid by job 1 under its caps\n" in told
+    listed = {row["job_id"]: row["cost_usd"] for row in judged("jobs", "--json").json}
+    assert listed[2] == pytest.approx(cost)
+    refused = judged("budget", "set", "--job", 2, "--max-cost", 1, code=2).err
+    assert "Job 2 judges for job 1, which pays for it" in refused
+    assert judged("budget", "show", "--json").json["jobs"] == []
+
+
 def test_questions_that_failed_are_counted_and_retried_with_the_job(
     judged: Cli, vendor_server: VendorServer
 ) -> None:

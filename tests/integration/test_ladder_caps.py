@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from batcher.budget.ledger import job_account
+from batcher.cli.job_view import read_job_view
 from batcher.domain import JobState, Purpose
 from batcher.engine.control import Ending
 from batcher.engine.marks import BudgetExhaustedError, Mark
@@ -55,7 +56,7 @@ def verifier(text: str, answer: dict[str, str]) -> bool:
 def runtime(
     tmp_path: Path, vendor_server: VendorServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Runtime]:
-    tiers = {"economy": [STEPS[0]], "standard": [STEPS[1]], "premium": [STEPS[2]]}
+    tiers = {"economy": [STEPS[0]], "standard": [STEPS[1]], "premium": ["gpt-4.1", STEPS[2]]}
     made = make_runtime(tmp_path / "home", vendor_server, tiers=tiers, concurrency=8, chunk_items=4)
     task = replace(TASK, verifier=verifier)
     monkeypatch.setattr(made, "find_task", lambda _: task)
@@ -115,6 +116,7 @@ def test_a_capped_job_gives_what_the_uncapped_one_does_and_asks_nothing_twice(ru
     assert given(runtime) == RIGHT
     assert set(calls(runtime).values()) == {1}
     assert len(calls(runtime)) == 4 * (1 + 2 + 3)
+    assert read_job_view(runtime, job.id).stood_in == {}, "a dearer step stands in for nobody"
     assert reserved(runtime) == 0
 
 
