@@ -288,6 +288,7 @@ def _note_prices(jobs: list[Job], known: KnownDocuments, prices: dict[int, Price
         priced = prices.get(job.id)
         left = priced.all.items if priced else 0
         told = f"{left:,} of {len(known.documents):,} documents to ask" if left else "nothing left to ask"
+        told += " but the judge" if not left and priced and priced.judging else ""
         if priced and priced.all.worst_nusd:
             price = priced.all
             told += f", about {format_usd(price.likely_nusd)}, at most {format_usd(price.worst_nusd)}"
