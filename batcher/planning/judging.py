@@ -16,6 +16,7 @@ from batcher.planning.choice import Usable
 from batcher.planning.evidence import Knowledge
 from batcher.planning.fit import BYTES_PER_TOKEN
 from batcher.planning.history import History, read_history
+from batcher.planning.ladder_steps import step_shares
 from batcher.planning.naming import start_tier
 from batcher.planning.pricing import (
     Price,
@@ -89,8 +90,10 @@ def expected_draws(
     likely = most = 0.0
     if sampling.draws() and total:
         of_others = [others * count / total for count in answered]
-        first = [min(count, float(sampling.at_least)) for count in of_others]
-        first[0] = max(0.0, min(of_others[0], sampling.at_least - firsts))
+        first, drawn = [], firsts
+        for count in of_others:
+            first.append(max(0.0, min(count, float(sampling.at_least - drawn))))
+            drawn = max(0, drawn - sampling.at_least)
         rest = max(0.0, others - sum(first))
         likely = sum(first) + sampling.share * rest
         spread = math.sqrt(others * sampling.share * (1 - sampling.share))
@@ -118,7 +121,13 @@ class JudgePricer:
     _known: dict[bytes, History] = field(default_factory=dict)
 
     def price(
-        self, spec: TaskSpec, rungs: Sequence[Rung], sizes: Sequence[Size], known: int, firsts: int = 0
+        self,
+        spec: TaskSpec,
+        rungs: Sequence[Rung],
+        sizes: Sequence[Size],
+        known: int,
+        firsts: int = 0,
+        shares: Sequence[float] | None = None,
     ) -> JudgingPrice | None:
         """What judging costs if these rungs answer documents of these sizes; None if nobody judges.
 
@@ -128,13 +137,13 @@ class JudgePricer:
             sizes: the documents as they were submitted.
             known: how many of them have a known answer.
             firsts: first answers that were drawn already.
+            shares: of the answers that come from each rung, if they do not climb as was usual so far.
         """
         count = sum(size.items for size in sizes)
         if not rungs or not count:
             return None
-        draws = expected_draws(
-            self.sampling, _answered(rungs, count), known, judges_known=spec.judged, firsts=firsts
-        )
+        answered = _answered(rungs, count) if shares is None else [share * count for share in shares]
+        draws = expected_draws(self.sampling, answered, known, judges_known=spec.judged, firsts=firsts)
         whole = self.whole(spec, rungs[0], sizes)
         if whole is None or not draws.most:
             return None
@@ -224,10 +233,12 @@ def price_judging(
         for size in pending_sizes(connection, step.id, tier)
     ]
     knowledge = Knowledge(spec, read_history(connection, spec, catalog))
-    fits = fits_of(job, job.tier, spec, catalog, is_usable, learned_ladder(connection, job))
+    policy = learned_ladder(connection, job)
+    shares = None if policy is None else step_shares(policy)
+    fits = fits_of(job, job.tier, spec, catalog, is_usable, policy)
     rungs = rungs_of(fits, sizes, knowledge)
     known, firsts = _known_pending(connection, job.id), _firsts(connection, job.id)
-    parts = [pricer.price(spec, rungs, sizes, known, firsts)]
+    parts = [pricer.price(spec, rungs, sizes, known, firsts, shares)]
     drawn = [
         Size(row.text_bytes, row.image_count, row.items, row.text_bytes / BYTES_PER_TOKEN)
         for row in open_sizes(connection, job.id, judged=spec.judged)

@@ -15,6 +15,7 @@ from batcher.planning.estimate import Costs
 from batcher.planning.evidence import Evidence, Knowledge
 from batcher.planning.history import MeasuredAccuracy
 from batcher.planning.judging import JudgePricer, JudgingPrice
+from batcher.planning.ladder_steps import judge_bound_nusd, step_shares
 from batcher.planning.naming import tier_of
 from batcher.planning.order import Order, find_image_tier
 from batcher.planning.pricing import Price, Rung, price_of, price_of_learned, router_price, rungs_of
@@ -22,6 +23,7 @@ from batcher.planning.requests import fit_of
 from batcher.planning.schedule import RunTime, ends_at, run_time
 from batcher.planning.sizes import Size
 from batcher.planning.survey import Survey
+from batcher.routing.ladder.policy import LadderPolicy
 from batcher.statistics.intervals import Interval
 
 _LEAST_ROOM_TOKENS = 64
@@ -222,9 +224,11 @@ class Planner:
         has_pictures = bool(self._sizes(frozenset(), pictures=True))
         pictures = [self._rung(sees.name, frozenset(), pictures=True)] if sees and has_pictures else []
         tiers = [tier_of(self.catalog, step.name) for step in steps]
-        price = price_of_learned(texts, pictures, policy)
+        plain = self._sizes(frozenset(), pictures=False)
+        judge_nusd = judge_bound_nusd(policy, [rung.fit for rung in texts], plain, self.catalog)
+        price = price_of_learned(texts, pictures, policy, judge_nusd)
         providers = {step.provider for step in steps}
-        found = self._told(tiers, providers, [texts, pictures], price, self._judging(texts))
+        found = self._told(tiers, providers, [texts, pictures], price, self._judging(texts, policy))
         evidence = policy.evidence
         yield replace(
             found,
@@ -285,13 +289,15 @@ class Planner:
             judging=judging,
         )
 
-    def _judging(self, rungs: Sequence[Rung]) -> JudgingPrice | None:
+    def _judging(self, rungs: Sequence[Rung], policy: LadderPolicy | None = None) -> JudgingPrice | None:
         """What judging drawn answers costs, if these rungs give them."""
         if self.judge is None:
             return None
         golden = self.order.golden
         sizes = self.survey.sizes() if self.submitted is None else self.submitted
-        return self.judge.price(self.order.spec, rungs, sizes, 0 if golden is None else len(golden))
+        shares = None if policy is None else step_shares(policy)
+        known = 0 if golden is None else len(golden)
+        return self.judge.price(self.order.spec, rungs, sizes, known, shares=shares)
 
     def _ladder(self, tier: str) -> tuple[str, ...]:
         """The rungs that items which start on a tier may climb, that one first; none with a pinned model."""

@@ -20,6 +20,7 @@ from batcher.planning.estimate import Costs, estimate
 from batcher.planning.evidence import Evidence, Knowledge
 from batcher.planning.fit import BYTES_PER_TOKEN, Fit
 from batcher.planning.history import read_history
+from batcher.planning.ladder_steps import judge_bound_nusd
 from batcher.planning.requests import expected_input_tokens, fit_of
 from batcher.planning.router import LIKELY_ANSWER_TOKENS, RouterFit, open_routes, router_task
 from batcher.planning.sizes import Size
@@ -112,17 +113,28 @@ def price_of(rungs: Sequence[Rung]) -> Price:
     )
 
 
-def price_of_learned(texts: Sequence[Rung], pictures: Sequence[Rung], policy: LadderPolicy) -> Price:
+def price_of_learned(
+    texts: Sequence[Rung], pictures: Sequence[Rung], policy: LadderPolicy, judge_nusd: int
+) -> Price:
     """The price of documents that climb a learned ladder: likely what it cost on known answers, all steps.
+
+    The bounds are of every document on every step.
 
     Args:
         texts: its steps.
         pictures: the step that sees pictures, which do not climb; empty without pictures or such a step.
         policy: the ladder.
+        judge_nusd: what is reserved for its judge at the most; see ``judge_bound_nusd``.
     """
     price = price_of(texts)
     likely_nusd = round(texts[0].costs.items * policy.evidence.cost_nusd)
-    climbing = replace(price, likely_nusd=likely_nusd, low_nusd=min(price.low_nusd, likely_nusd))
+    climbing = replace(
+        price,
+        likely_nusd=likely_nusd,
+        low_nusd=min(price.low_nusd, likely_nusd),
+        first_nusd=sum(rung.costs.first_nusd for rung in texts) + judge_nusd,
+        worst_nusd=price.worst_nusd + 2 * judge_nusd,
+    )
     return climbing + price_of(pictures)
 
 
@@ -165,8 +177,9 @@ def price_pending(
         if policy is not None:
             seeing = [fit for fit in fits if "vision" in fit.model.abilities][:1]
             pictures = [size for size in sizes if size.images]
-            texts = rungs_of(fits, [size for size in sizes if not size.images], knowledge)
-            total += price_of_learned(texts, rungs_of(seeing, pictures, knowledge), policy)
+            plain = [size for size in sizes if not size.images]
+            texts, seen = rungs_of(fits, plain, knowledge), rungs_of(seeing, pictures, knowledge)
+            total += price_of_learned(texts, seen, policy, judge_bound_nusd(policy, fits, plain, catalog))
             continue
         total += price_of(rungs_of(fits, sizes, knowledge))
         if spec.router is not None and tier == job.tier and may_choose_entry(job):

@@ -42,6 +42,9 @@ def test_first_answers_are_drawn_of_each_rung_and_the_share_of_the_rest() -> Non
     assert likely(sampling(), 990, 10) == pytest.approx(30 + 97)
     assert likely(sampling(), 5) == 5
     assert likely(sampling(), 1_000, firsts=20) == pytest.approx(100)
+    assert likely(sampling(), 500, 500, firsts=30) == pytest.approx(10 + 99), (
+        "of the first rung all are drawn"
+    )
     assert likely(sampling(share=0), 1_000) == 0
 
 
@@ -85,6 +88,15 @@ def test_the_price_grows_with_the_share_and_the_documents_are_not_counted_again(
     assert (some.price.items, some.price.calls, some.price.least_nusd) == (0, 0, None)
     # At gpt-4o's $2.50 a million a judge reads more than the documents' 370,000 tokens.
     assert all_of_them.price.likely_nusd > 370_000 * 2_500
+
+
+def test_of_each_step_of_a_ladder_its_first_answers_are_judged() -> None:
+    catalog = make_catalog()
+    pricer = JudgePricer(sampling(), catalog, lambda _: True, lambda _: History())
+    steps = [rung_of(catalog)] * 3
+    found = pricer.price(make_task().spec(), steps, SIZES, 0, shares=[0.6, 0.3, 0.1])
+    assert found is not None
+    assert found.answers == 60 + 94
 
 
 def test_nobody_judges_his_own_answers_and_without_a_judge_there_is_no_price() -> None:

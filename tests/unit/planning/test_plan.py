@@ -129,7 +129,13 @@ def test_a_learned_ladder_costs_what_it_cost_on_known_answers_and_names_its_step
     assert (chosen.steps, chosen.tier, chosen.model.name) == ((MODEL, "gpt-4.1"), "economy", MODEL)
     assert chosen.price.likely_nusd == 50 * 7_000
     alone = next(one for one in plan.choices if (one.tier, one.model.name) == ("premium", "gpt-4.1"))
+    cheap = next(one for one in plan.choices if one.model.name == MODEL and not one.steps)
+    assert chosen.price.first_nusd == cheap.price.first_nusd + alone.price.first_nusd
     assert chosen.price.worst_nusd > alone.price.worst_nusd, "every document may be asked about twice"
+    judged = dataclasses.replace(order, learned=dataclasses.replace(policy, judge="gpt-4o"))
+    dearer = make_plan(ledger, catalog=catalog, order=judged).chosen.price
+    assert dearer.first_nusd > chosen.price.first_nusd, "the judge may look at every first answer"
+    assert dearer.worst_nusd > chosen.price.worst_nusd
     assert [check.balance.account.scope for check in chosen.checks] == ["day", "tier:economy", "tier:premium"]
     assert chosen.accuracy is not None
     assert chosen.accuracy.interval.share == 0.95
