@@ -7,7 +7,7 @@ chunks hold. So what it needs is kept in mind, and reserved under its own caps w
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -65,6 +65,7 @@ class NextSteps:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._waiting: dict[tuple[int, str], dict[_Purse, list[_Need]]] = {}
+        self._known: dict[int, tuple[list[_Need], _Need]] = {}
         self._short: dict[tuple[int, str], list[Shortage]] = {}
 
     @property
@@ -75,10 +76,16 @@ class NextSteps:
     def add(self, queue: str, mark: Mark) -> None:
         """Keep in mind the call that a cap refused, of an item that goes back to this queue."""
         purses = self._waiting.setdefault((mark.job_id, queue), {})
-        for purse, needs in list(purses.items()):
-            purses[purse] = [need for need in needs if need.item_id != mark.item_id]
+        self._drop(mark.item_id)
         needs = purses.setdefault(_Purse(mark.tier, mark.provider), [])
-        insort(needs, _Need(mark.reserved_nusd, mark.item_id))
+        need = _Need(mark.reserved_nusd, mark.item_id)
+        insort(needs, need)
+        self._known[mark.item_id] = (needs, need)
+
+    def _drop(self, item_id: int) -> None:
+        if (known := self._known.pop(item_id, None)) is not None:
+            needs, need = known
+            del needs[bisect_left(needs, need)]
 
     def waits(self, job_id: int, queue: str) -> bool:
         """Whether documents of a queue wait so."""
@@ -87,7 +94,9 @@ class NextSteps:
     def keep_jobs(self, running: Collection[int]) -> None:
         """Forget what waits of jobs that do not run any more: their items are woken when they do again."""
         for key in [key for key in self._waiting if key[0] not in running]:
-            del self._waiting[key]
+            for needs in self._waiting.pop(key).values():
+                for need in needs:
+                    del self._known[need.item_id]
         for key in [key for key in self._short if key[0] not in running]:
             del self._short[key]
 
@@ -108,7 +117,7 @@ class NextSteps:
             funding = Funding(job.payer_id, job.task, purse.tier, purse.provider, day)
             balances = self._ledger.opened(connection, accounts_of(funding))
             room_nusd = least_room(balances)
-            pending = _pending(connection, needs, limit)
+            pending = self._pending(connection, needs, limit)
             chosen = _that_fit(pending, room_nusd)
             if pending and not chosen:
                 blocking = tuple(found for found in balances if not found.admits(pending[0].nusd))
@@ -120,19 +129,21 @@ class NextSteps:
                     return NextStepsChunk(tuple(ready), funding, sum(chosen[item.id] for item in ready))
         return None
 
-
-def _pending(connection: Connection, needs: list[_Need], limit: int) -> list[_Need]:
-    """The first that may be leased; those that have ended meanwhile are dropped from the list."""
-    found: list[_Need] = []
-    at = 0
-    while at < len(needs) and len(found) < limit:
-        page = needs[at : at + _PAGE]
-        statuses = statuses_of(connection, [need.item_id for need in page])
-        left = [need for need in page if statuses[need.item_id] in {ItemStatus.PENDING, ItemStatus.LEASED}]
-        found += [need for need in left if statuses[need.item_id] is ItemStatus.PENDING]
-        needs[at : at + _PAGE] = left
-        at += len(left)
-    return found[:limit]
+    def _pending(self, connection: Connection, needs: list[_Need], limit: int) -> list[_Need]:
+        """The first that may be leased; those that have ended meanwhile are dropped from the list."""
+        found: list[_Need] = []
+        at = 0
+        while at < len(needs) and len(found) < limit:
+            page = needs[at : at + _PAGE]
+            statuses = statuses_of(connection, [need.item_id for need in page])
+            for need in page:
+                if statuses[need.item_id] is ItemStatus.PENDING:
+                    found.append(need)
+                if statuses[need.item_id] in {ItemStatus.PENDING, ItemStatus.LEASED}:
+                    at += 1
+                else:
+                    self._drop(need.item_id)
+        return found[:limit]
 
 
 def _that_fit(needs: list[_Need], room_nusd: int | None) -> dict[int, int]:
