@@ -249,6 +249,7 @@ def _judge_pricer(runtime: Runtime, order: Order, connection: Connection | None)
     """What prices the judging of a step's answers; None if nobody judges them."""
     from batcher.planning.history import History, read_history
     from batcher.planning.judging import JudgePricer
+    from batcher.store.ladders import answers_of_ladder
 
     if order.sampling is None or order.sampling.judge is None:
         return None
@@ -258,9 +259,11 @@ def _judge_pricer(runtime: Runtime, order: Order, connection: Connection | None)
             return History()
         return read_history(connection, asked, runtime.catalog, judging=True)
 
-    return JudgePricer(
-        order.sampling, runtime.catalog, allowed_models(runtime, order.request.route), history_of
-    )
+    climbed = {}
+    if connection is not None and order.ladder_policy_id is not None:
+        climbed = answers_of_ladder(connection, order.ladder_policy_id)
+    usable = allowed_models(runtime, order.request.route)
+    return JudgePricer(order.sampling, runtime.catalog, usable, history_of, climbed)
 
 
 def _books(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -38,6 +38,7 @@ from batcher.quality.judgements import open_sizes
 from batcher.quality.sampling import Sampling
 from batcher.store.jobs import Job
 from batcher.store.judging import children_of
+from batcher.store.ladders import answers_of_ladder
 from batcher.store.leases import pending_tiers
 from batcher.store.tables import items, sampled_items, samples
 from batcher.tasks.spec import TaskSpec
@@ -112,12 +113,14 @@ class JudgePricer:
         catalog: tiers and models.
         is_usable: which models may judge.
         history_of: what was measured of a judge's task.
+        climbed: of documents that climbed the learned ladder before, how many ended on each of its models.
     """
 
     sampling: Sampling
     catalog: Catalog
     is_usable: Usable
     history_of: Callable[[TaskSpec], History]
+    climbed: Mapping[str, int] = field(default_factory=dict)
     _known: dict[bytes, History] = field(default_factory=dict)
 
     def price(
@@ -234,7 +237,9 @@ def price_judging(
     ]
     knowledge = Knowledge(spec, read_history(connection, spec, catalog))
     policy = learned_ladder(connection, job)
-    shares = None if policy is None else step_shares(policy)
+    shares = None
+    if policy is not None and job.ladder_policy_id is not None:
+        shares = step_shares(policy, answers_of_ladder(connection, job.ladder_policy_id))
     fits = fits_of(job, job.tier, spec, catalog, is_usable, policy)
     rungs = rungs_of(fits, sizes, knowledge)
     known, firsts = _known_pending(connection, job.id), _firsts(connection, job.id)

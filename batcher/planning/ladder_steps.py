@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -17,14 +17,25 @@ from batcher.tasks.spec import TaskSpec
 
 _HALVINGS: Final = 40
 
+KNOWN_ENOUGH: Final = 20
+"""So many documents that climbed tell better where they end than a reckoning does."""
 
-def step_shares(policy: LadderPolicy) -> list[float]:
+
+def step_shares(policy: LadderPolicy, answered: Mapping[str, int]) -> list[float]:
     """The share of answers that each step is likely to give; they add up to 1.
 
-    Reckoned from what a document cost on the known answers: of those that a step is asked about, as many
-    go on as make the steps cost that together. Without its models' prices all is left to the first step.
+    As it was in earlier jobs, if there were some. Else reckoned from what a document cost on the known
+    answers: of those that a step is asked about, as many go on as make the steps cost that together. Without
+    the prices of its models all is left to the first step.
+
+    Args:
+        policy: the ladder.
+        answered: how many documents ended on each of its models so far.
     """
     count = len(policy.steps)
+    ended = [answered.get(name, 0) for name in policy.models]
+    if sum(ended) >= KNOWN_ENOUGH:
+        return [one / sum(ended) for one in ended]
     if policy.skips and count == 2:
         return [1 - policy.skips, policy.skips]
     known = policy.evidence.by_model

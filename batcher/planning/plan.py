@@ -295,7 +295,7 @@ class Planner:
             return None
         golden = self.order.golden
         sizes = self.survey.sizes() if self.submitted is None else self.submitted
-        shares = None if policy is None else step_shares(policy)
+        shares = None if policy is None else step_shares(policy, self.judge.climbed)
         known = 0 if golden is None else len(golden)
         return self.judge.price(self.order.spec, rungs, sizes, known, shares=shares)
 

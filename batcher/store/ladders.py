@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, exists, insert, select
+from sqlalchemy import Connection, exists, func, insert, select
 
 from batcher.domain import JobState
 from batcher.errors import UsageError
-from batcher.store.tables import jobs, ladder_policies, samples
+from batcher.store.tables import jobs, ladder_policies, samples, tallies
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,13 @@ def jobs_on_ladder(connection: Connection, ladder_id: int, most: int) -> list[in
     checked = exists().where(samples.c.job_id == jobs.c.id, samples.c.score.is_not(None))
     query = select(jobs.c.id).where(jobs.c.ladder_policy_id == ladder_id, checked)
     return list(connection.execute(query.order_by(jobs.c.id.desc()).limit(most)).scalars())
+
+
+def answers_of_ladder(connection: Connection, ladder_id: int) -> dict[str, int]:
+    """How many documents that climbed a ladder ended with the answer of each of its models."""
+    query = select(tallies.c.model, func.sum(tallies.c.answered)).join(jobs, jobs.c.id == tallies.c.job_id)
+    query = query.where(jobs.c.ladder_policy_id == ladder_id).group_by(tallies.c.model)
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
 
 
 def _stored(row: Any) -> StoredLadder | None:

@@ -21,6 +21,7 @@ from batcher.runtime import Runtime
 from batcher.simulator.faults import Fault
 from batcher.simulator.requests import Call
 from batcher.store.jobs import Job
+from batcher.store.ladders import answers_of_ladder
 from tests.support.capped_runs import cap, lanes
 from tests.support.ladders import checked_policy
 from tests.support.runs import (
@@ -116,6 +117,8 @@ def test_a_capped_job_gives_what_the_uncapped_one_does_and_asks_nothing_twice(ru
     assert given(runtime) == RIGHT
     assert set(calls(runtime).values()) == {1}
     assert len(calls(runtime)) == 4 * (1 + 2 + 3)
+    with runtime.store.read() as connection:
+        assert answers_of_ladder(connection, 1) == dict.fromkeys(STEPS, 4)
     assert read_job_view(runtime, job.id).stood_in == {}, "a dearer step stands in for nobody"
     assert reserved(runtime) == 0
 

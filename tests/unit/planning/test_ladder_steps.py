@@ -34,5 +34,11 @@ def ladder(*steps: str, cost_nusd: float) -> LadderPolicy:
 def test_so_many_go_on_as_make_the_steps_cost_what_they_did(
     policy: LadderPolicy, shares: list[float]
 ) -> None:
-    assert step_shares(policy) == pytest.approx(shares, abs=1e-6)
-    assert sum(step_shares(policy)) == pytest.approx(1)
+    assert step_shares(policy, {}) == pytest.approx(shares, abs=1e-6)
+    assert sum(step_shares(policy, {})) == pytest.approx(1)
+
+
+def test_earlier_jobs_tell_better_where_documents_end() -> None:
+    policy = ladder("a", "b", "c", cost_nusd=500.0)
+    assert step_shares(policy, {"a": 70, "b": 26, "c": 4, "d": 9}) == [0.7, 0.26, 0.04]
+    assert step_shares(policy, {"a": 7, "c": 4}) == step_shares(policy, {})
