@@ -18,6 +18,7 @@ from batcher.catalog.models import load_catalog
 from batcher.dispatch.celery_app import MAINTAIN, WORK, make_app, queue_of
 from batcher.dispatch.waking import STATUS, Waker
 from batcher.errors import ConfigurationError
+from batcher.planning.naming import tiers_with_queue
 from batcher.runtime import Runtime
 from batcher.settings import load_settings
 from workers.logs import log_as_json
@@ -30,7 +31,7 @@ _settings = load_settings()
 if _settings.broker_url is None:
     raise ConfigurationError("A worker needs a broker. Set BATCHER_BROKER_URL, e.g. to redis://HOST:6379/0")
 
-_tiers = tuple(load_catalog(_settings).tiers)
+_tiers = tiers_with_queue(load_catalog(_settings))
 app = make_app(_settings, _tiers)
 # Else Celery makes one where it asks for the current app, with a celeryconfig.py of the working folder.
 app.set_default()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from batcher.dispatch.maintenance import maintain
 from batcher.dispatch.waking import Waker
-from batcher.errors import DependencyError
+from batcher.errors import BatcherError
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -26,5 +26,5 @@ def maintain_once(runtime: Runtime, app: Celery) -> None:
         runtime.alerts.deliver()
         if tiers:
             Waker(app).ring(tiers)
-    except DependencyError as error:
+    except BatcherError as error:
         _log.error("%s. The schedule tries again", error)

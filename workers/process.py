@@ -15,8 +15,8 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from batcher.alerts.lookout import Lookout
-from batcher.errors import BatcherError, ConfigurationError, DependencyError
-from batcher.planning.choice import pick_model
+from batcher.errors import BatcherError, DependencyError
+from batcher.planning.choice import why_unserved
 from batcher.store.schema import SCHEMA_HEAD, ensure_schema, schema_version
 
 if TYPE_CHECKING:
@@ -106,10 +106,8 @@ class WorkerProcess:
         """Why tiers are not served: no model of theirs has a key here. Their jobs wait for another worker."""
         found = {}
         for tier in self.tiers:
-            try:
-                pick_model(self.runtime.catalog, tier, None, self.runtime.is_usable)
-            except ConfigurationError as error:
-                found[tier] = str(error)
+            if why := why_unserved(self.runtime.catalog, tier, self.runtime.is_usable):
+                found[tier] = why
         return found
 
     def ask_engine(self, question: Callable[[Engine], Answer]) -> Answer | None:

@@ -200,13 +200,13 @@ def _broker(settings: Settings) -> Finding:
 
 def _workers(runtime: Runtime) -> list[Finding]:
     """Who would do the work, where there is a broker."""
-    from batcher.dispatch.celery_app import make_app
+    from batcher.dispatch.celery_app import app_of
     from batcher.dispatch.waking import ask_workers
 
     if runtime.settings.broker_url is None:
         return []
     try:
-        found = ask_workers(make_app(runtime.settings, runtime.catalog.tiers))
+        found = ask_workers(app_of(runtime.settings, runtime.catalog))
     except BatcherError as error:
         return [Finding("workers", "celery", False, str(error))]
     tiers = sorted({tier for one in found for tier in one.get("tiers", ())})

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from batcher.budget.spend import day_balance
+from batcher.cli.attendance import missing_workers, waiting_tiers
 from batcher.cli.display import Display, Snapshot
 from batcher.cli.output import note
 from batcher.domain import ItemStatus, JobState
-from batcher.errors import DependencyError
+from batcher.errors import CatalogError, DependencyError
 from batcher.store.jobs import get_job, set_state
 from batcher.store.stages import count_documents_of
 
@@ -29,6 +30,8 @@ _COUNT_SHARE: Final = 20
 """Counting may take a twentieth of the time: on large jobs it is done less often."""
 
 _NOBODY_AFTER_S: Final = 10.0
+_ASK_AGAIN_AFTER_S: Final = 60.0
+"""How long nothing goes on until workers are asked who they are, and asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +45,15 @@ class Followed:
 
 def ring_for(runtime: Runtime, job_ids: Sequence[int]) -> None:
     """Wake workers for the tiers where items of these jobs wait; a broker that is away is only noted."""
-    from batcher.dispatch.celery_app import make_app
+    from batcher.dispatch.celery_app import app_of
     from batcher.dispatch.waking import Waker
-    from batcher.store.judging import children_of
-    from batcher.store.steps import step_ids
-    from batcher.store.turns import ready_tiers
 
-    with runtime.store.read() as connection:
-        steps = [step for job_id in job_ids for step in step_ids(connection, job_id)]
-        steps += [judge.id for job_id in job_ids for judge in children_of(connection, job_id)]
-        tiers = ready_tiers(connection, steps, runtime.store.now(connection))
+    tiers = waiting_tiers(runtime, job_ids)
     if not tiers:
         return
     try:
-        Waker(make_app(runtime.settings, runtime.catalog.tiers)).ring(tiers)
-    except DependencyError as error:
+        Waker(app_of(runtime.settings, runtime.catalog)).ring(tiers)
+    except (DependencyError, CatalogError) as error:
         note(f"Warning: {error}")
 
 
@@ -111,8 +108,10 @@ class _Following:
         self._started = time.monotonic()
         self._next_count = 0.0
         self._done_before: int | None = None
-        self._asked_who = False
         self.done = 0
+        self._seen_done = 0
+        self._said: list[str] = []
+        self._ask_at = self._started + _NOBODY_AFTER_S
 
     @property
     def seconds(self) -> float:
@@ -164,13 +163,17 @@ class _Following:
         )
 
     def _see_whether_anybody_works(self, leased: int) -> None:
-        """Say so, once, if no worker is there."""
-        if self._asked_who or leased or self.done or self.seconds < _NOBODY_AFTER_S:
+        """Where nothing goes on, say which workers are missing, once for as long as they are."""
+        now = time.monotonic()
+        if leased or self.done != self._seen_done:
+            self._seen_done, self._said = self.done, []
+            self._ask_at = now + _NOBODY_AFTER_S
+        if now < self._ask_at:
             return
-        self._asked_who = True
-        from batcher.dispatch.celery_app import make_app
-        from batcher.dispatch.waking import ask_workers
-
         with suppress(DependencyError):
-            if not ask_workers(make_app(self._runtime.settings, self._runtime.catalog.tiers)):
-                self._display.say("No worker answers. Start one with: batcher worker --beat")
+            missing = [one.sentence for one in missing_workers(self._runtime, self._job_ids)]
+            for sentence in missing:
+                if sentence not in self._said:
+                    self._display.say(sentence)
+            self._said = missing
+        self._ask_at = time.monotonic() + _ASK_AGAIN_AFTER_S

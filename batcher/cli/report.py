@@ -21,8 +21,9 @@ from batcher.quality.golden import Accuracy
 from batcher.quality.sampling import Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from batcher.cli.attendance import Missing
     from batcher.cli.running import Run
     from batcher.store.database import Store
     from batcher.store.jobs import Job
@@ -40,19 +41,22 @@ def echo_report(run: Run) -> None:
             say(line)
 
 
-def report_lines(view: JobView, run: Run | None = None) -> list[str]:
+def report_lines(
+    view: JobView, run: Run | None = None, missing: Sequence[Missing] | None = None
+) -> list[str]:
     """A job's state, counts, cost, accuracy, and the next command.
 
     Args:
         view: the job.
         run: the run that just ended, for its time and speed; None for a job seen from outside.
+        missing: the workers that are missing, if workers were asked.
     """
     lines = [_title(view, run)]
     for name, text in _facts(view, run):
         if text:
             lines.append(f"  {name:<9} {text}")
             lines += _examples(view, name)
-    return lines + _next_lines(view, run)
+    return lines + _next_lines(view, run, missing)
 
 
 def _examples(view: JobView, fact: str) -> list[str]:
@@ -174,7 +178,7 @@ def _fields(found: Accuracy | None) -> str:
     return shown + (f", and {more} better ones" if more > 0 else "")
 
 
-def _next_lines(view: JobView, run: Run | None) -> list[str]:
+def _next_lines(view: JobView, run: Run | None, missing: Sequence[Missing] | None) -> list[str]:
     job = view.job
     commands = []
     faulty = view.items[ItemStatus.FAILED] or view.items[ItemStatus.REJECTED]
@@ -194,9 +198,18 @@ def _next_lines(view: JobView, run: Run | None) -> list[str]:
     elif job.state is JobState.INGESTING:
         commands.append(f"batcher status {job.id} --watch")
     elif job.state is JobState.RUNNING and not view.has_worker:
-        command = "batcher worker" if view.by_workers else f"batcher resume {job.id}"
-        commands.append(f"{command}   (no process is running it)")
+        commands += _who_is_to_run_it(view, missing)
     return [f"{'Next:' if number == 0 else '':<6}{command}" for number, command in enumerate(commands)]
+
+
+def _who_is_to_run_it(view: JobView, missing: Sequence[Missing] | None) -> list[str]:
+    """What is next for a job of which no process holds anything just now."""
+    if not view.by_workers:
+        return [f"batcher resume {view.job.id}   (no process is running it)"]
+    if missing:
+        return [f"{one.command}   ({one.why})" for one in missing]
+    command = "batcher workers" if missing is None else f"batcher status {view.job.id} --watch"
+    return [f"{command}   (no worker holds any of it just now)"]
 
 
 def echo_sample(store: Store, job: Job) -> None:

@@ -13,6 +13,7 @@ from batcher.settings import Settings
 
 if TYPE_CHECKING:
     from batcher.budget.ledger import Balance
+    from batcher.cli.attendance import Missing
     from batcher.cli.job_view import JobView
     from batcher.domain import ItemStatus
     from batcher.runtime import Runtime
@@ -44,7 +45,7 @@ def status(settings: Settings, job: int | None, watch: bool, as_json: bool) -> i
     view = read_job_view(runtime, job)
     if watch:
         return _watch(runtime, view, as_json=as_json)
-    _echo(view, as_json=as_json)
+    _echo(runtime, view, as_json=as_json)
     return 0
 
 
@@ -97,18 +98,33 @@ def _watch(runtime: Runtime, view: JobView, *, as_json: bool) -> int:
         notice_deserted(runtime)
         view = read_job_view(runtime, view.job.id)
     if not as_json:
-        _echo(view, as_json=False)
+        _echo(runtime, view, as_json=False)
     return exit_code(runtime, view)
 
 
-def _echo(view: JobView, *, as_json: bool) -> None:
+def _echo(runtime: Runtime, view: JobView, *, as_json: bool) -> None:
     from batcher.cli.report import report_lines
 
     if as_json:
         echo_json(view.to_json())
         return
-    for line in report_lines(view):
+    for line in report_lines(view, missing=_missing(runtime, view)):
         say(line)
+
+
+def _missing(runtime: Runtime, view: JobView) -> list[Missing] | None:
+    """The workers that a job waits for; None if it waits for none, or they cannot be asked."""
+    from batcher.cli.attendance import missing_workers
+    from batcher.domain import JobState
+    from batcher.errors import BatcherError
+
+    if not view.by_workers or view.has_worker or view.job.state is not JobState.RUNNING:
+        return None
+    try:
+        return missing_workers(runtime, [view.job.id])
+    except BatcherError as error:
+        note(f"Warning: {error}")
+        return None
 
 
 def _echo_line(view: JobView) -> None:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @click.command("worker")
 @click.option(
-    "--tier", "tiers", multiple=True, metavar="NAME", help="Serve this tier; repeatable. Default: all."
+    "--tier",
+    "tiers",
+    multiple=True,
+    metavar="NAME",
+    help="Serve this tier; repeatable. Default: all. custom: models on no tier.",
 )
 @click.option("--processes", type=MANY, default=1, show_default=True, help="How many, each one core's worth.")
 @click.option(
@@ -56,13 +60,16 @@ def _queues(settings: Settings, tiers: Sequence[str], *, maintenance: bool) -> l
     """The queues to consume; every worker also does what the schedule asks for."""
     from batcher.catalog.models import load_catalog
     from batcher.dispatch.celery_app import MAINTENANCE_QUEUE, queue_of
+    from batcher.planning.naming import tiers_with_queue
 
     if maintenance:
         return [MAINTENANCE_QUEUE]
     catalog = load_catalog(settings)
+    there = tiers_with_queue(catalog)
     for tier in tiers:
-        catalog.tier(tier)
-    return [queue_of(tier) for tier in (tiers or catalog.tiers)] + [MAINTENANCE_QUEUE]
+        if tier in catalog.tiers or tier not in there:
+            catalog.tier(tier)
+    return [queue_of(tier) for tier in (tiers or there)] + [MAINTENANCE_QUEUE]
 
 
 def _worker(settings: Settings, queues: Sequence[str], number: int) -> Child:

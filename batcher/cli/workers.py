@@ -26,10 +26,10 @@ def workers(settings: Settings, here: bool, as_json: bool) -> int:
             "BATCHER_BROKER_URL"
         )
     from batcher.catalog.models import load_catalog
-    from batcher.dispatch.celery_app import make_app
+    from batcher.dispatch.celery_app import app_of
     from batcher.dispatch.waking import ask_workers
 
-    found = ask_workers(make_app(settings, load_catalog(settings).tiers))
+    found = ask_workers(app_of(settings, load_catalog(settings)))
     if here:
         found = [one for one in found if one.get("host") == socket.gethostname()]
     if as_json:

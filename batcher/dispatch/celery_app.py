@@ -15,10 +15,12 @@ from kombu.entity import Queue
 
 from batcher.dispatch.broker import check_broker
 from batcher.dispatch.redis_channel import mend_channel
+from batcher.planning.naming import tiers_with_queue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from batcher.catalog.models import Catalog
     from batcher.settings import Settings
 
 WORK: Final = "batcher.work"
@@ -47,7 +49,7 @@ def make_app(settings: Settings, tiers: Iterable[str]) -> Celery:
 
     Args:
         settings: ``broker_url`` must be set.
-        tiers: all tiers of the catalogue; each has a queue.
+        tiers: all that have a queue.
 
     Raises:
         ConfigurationError: if the URL names what cannot be used.
@@ -67,6 +69,11 @@ def make_app(settings: Settings, tiers: Iterable[str]) -> Celery:
             app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
         mend_channel()
     return app
+
+
+def app_of(settings: Settings, catalog: Catalog) -> Celery:
+    """``make_app`` with all queues that there are."""
+    return make_app(settings, tiers_with_queue(catalog))
 
 
 _CONFIGURATION: Final[dict[str, Any]] = {

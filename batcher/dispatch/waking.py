@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batcher.dispatch.broker import broker_connection
 from batcher.dispatch.celery_app import WORK, queue_of
+from batcher.errors import CatalogError
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -49,9 +50,20 @@ class Waker:
 
         Raises:
             DependencyError: if the broker cannot be reached, or refuses it.
+            CatalogError: if tiers have no queue; for the others it was rung.
         """
-        with broker_connection(self._app, retries=2, meanwhile=_FOUND_ANYWAY) as connection:
-            return sum(self._ring(connection, tier, most) for tier in tiers)
+        asked = list(tiers)
+        known = [tier for tier in asked if queue_of(tier) in self._app.amqp.queues]
+        sent = 0
+        if known:
+            with broker_connection(self._app, retries=2, meanwhile=_FOUND_ANYWAY) as connection:
+                sent = sum(self._ring(connection, tier, most) for tier in known)
+        if unknown := sorted(set(asked) - set(known)):
+            raise CatalogError(
+                f"Documents wait on {', '.join(unknown)}, and there is no such tier any more. Add it under "
+                "[tiers] in batcher.toml, here and where workers run, or cancel their job"
+            )
+        return sent
 
     def depth(self, queue: str) -> int:
         """How many messages wait in a queue.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from batcher.catalog.models import Catalog, Model
 from batcher.errors import ConfigurationError
+from batcher.planning.naming import CUSTOM_TIER, tier_of
 
 Usable = Callable[[Model], bool]
 """Whether a model's provider has what it needs."""
@@ -32,3 +33,15 @@ def usable_models(
 def pick_model(catalog: Catalog, tier: str, pinned_model: str | None, is_usable: Usable) -> Model:
     """The model that does a tier's work while nothing is wrong; see ``usable_models``."""
     return usable_models(catalog, tier, pinned_model, is_usable)[0]
+
+
+def why_unserved(catalog: Catalog, tier: str, is_usable: Usable) -> str | None:
+    """Why none of the work that may wait on a tier can be done here; None if some can."""
+    if tier == CUSTOM_TIER and tier not in catalog.tiers:
+        alone = (model for name, model in catalog.models.items() if tier_of(catalog, name) == CUSTOM_TIER)
+        return None if any(map(is_usable, alone)) else "None of the models that are on no tier has a key"
+    try:
+        usable_models(catalog, tier, None, is_usable)
+    except ConfigurationError as error:
+        return str(error)
+    return None

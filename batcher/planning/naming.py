@@ -51,6 +51,11 @@ def start_tier(catalog: Catalog, of_task: str, tier: str | None, model: str | No
     return tier
 
 
+def tiers_with_queue(catalog: Catalog) -> tuple[str, ...]:
+    """Where jobs may wait for workers: the catalogue's tiers, and where models work that are on none."""
+    return tuple(dict.fromkeys((*catalog.tiers, CUSTOM_TIER)))
+
+
 def tier_of(catalog: Catalog, model: str) -> str:
     """The first tier that a model is on, whose cap its calls stand under; ``custom`` if it is on none."""
     return next(iter(_tiers_with(catalog, model)), CUSTOM_TIER)

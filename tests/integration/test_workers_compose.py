@@ -89,7 +89,7 @@ def test_every_service_does_its_part(fleet: Fleet, redis: RedisServer) -> None:
 
     found = fleet.batcher("workers", "--json").json
     tiers = sorted(tier for one in found for tier in one["tiers"])
-    assert tiers == ["economy", "premium", "standard"]
+    assert tiers == ["custom", "economy", "premium", "standard"]
     assert sorted(one["state"] for one in found) == ["maintenance only", "serving", "serving", "serving"]
 
     # beat and maintenance together set a job going that a cap paused until now; worker-economy does it.

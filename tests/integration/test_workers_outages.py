@@ -127,7 +127,7 @@ def test_a_worker_without_a_key_says_so_and_a_job_without_a_worker_asks_for_one(
     fleet.table("docs", 2)
     fleet.batcher("submit", "docs.jsonl", *CARDS, "--detach")
     fleet.wait_for_state(1, JobState.RUNNING)
-    assert "batcher worker   (no process is running it)" in fleet.batcher("status", 1).out
+    assert "batcher worker --beat   (no worker answers)" in fleet.batcher("status", 1).out
     worker = fleet.worker("--tier", "economy", OPENAI_API_KEY="")
     present = state_of(fleet)
     assert present["state"] == "trouble"

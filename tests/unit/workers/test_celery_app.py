@@ -9,8 +9,8 @@ import pytest
 from celery import Celery
 
 from batcher.dispatch.celery_app import MAINTENANCE_QUEUE, make_app, queue_of
-from batcher.dispatch.waking import Waker, ask_workers
-from batcher.errors import DependencyError
+from batcher.dispatch.waking import RINGS_PER_TIER, Waker, ask_workers
+from batcher.errors import CatalogError, DependencyError
 from batcher.settings import Settings
 
 TIERS = ("economy", "premium")
@@ -53,3 +53,10 @@ def test_a_broker_that_is_away_is_said_plainly_and_without_its_password(
     assert "broker cannot be reached" in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_tier_without_a_queue_is_told_and_keeps_no_other_from_being_rung(tmp_path: Path) -> None:
+    waker = Waker(make_app(settings("memory://", tmp_path), TIERS))
+    with pytest.raises(CatalogError, match="Documents wait on gone, and there is no such tier"):
+        waker.ring(["economy", "gone", "premium"])
+    assert [waker.depth(queue_of(tier)) for tier in TIERS] == [RINGS_PER_TIER] * 2
