@@ -19,11 +19,11 @@ from batcher.domain import ItemStatus, JobState, LeaseState, Purpose
 from batcher.statistics.sequential import upper_bound
 from batcher.store.item_counts import count_errors
 from batcher.store.jobs import BUDGET_REASON
-from batcher.store.leases import next_chance_at
 from batcher.store.reading import HALF_READ
 from batcher.store.stages import count_documents_of
 from batcher.store.steps import is_stage, step_ids
 from batcher.store.tables import jobs, leases, samples
+from batcher.store.turns import next_chance_at
 
 LEAST_FAILED: Final = 10
 LEAST_SCORED: Final = 10

@@ -32,7 +32,8 @@ from batcher.engine.writer import Writer
 from batcher.limits.clock import Moment
 from batcher.store.database import Store
 from batcher.store.jobs import list_job_ids
-from batcher.store.leases import next_chance_at, renew
+from batcher.store.leases import renew
+from batcher.store.turns import next_chance_at
 
 POLL_S: Final = 2.0
 """How often an idle worker looks for work although nobody rang: a lost message costs no more than that."""
@@ -75,6 +76,7 @@ class Engine:
         self._leases: dict[int, HeldLease] = {}
         self._running: dict[asyncio.Task[None], ItemRunner] = {}
         self._changed = asyncio.Event()
+        self._tiers: Sequence[str] | None = None
         self._stopping = False
         self._stop_reason: str | None = None
         self._abandoned = False
@@ -154,6 +156,7 @@ class Engine:
         Raises:
             BatcherError: if the store is lost or no model can be used.
         """
+        self._tiers = tiers
         if stay:
             self._patience.lasts_s = math.inf
         await self._in_thread(reclaim_lost, self._store, self._ledger)
@@ -275,9 +278,8 @@ class Engine:
             # another worker has it, the lease's number keeps this from touching it.
             self._writer.change(runner.given_back())
         except BudgetExhaustedError as error:
-            self._writer.change(
-                runner.given_back(await self._in_thread(self._shortages.refused, lane, error))
-            )
+            again_at = await self._in_thread(self._shortages.refused, lane, error)
+            self._writer.change(runner.given_back(again_at))
         except LaneStoppedError:
             self._writer.change(runner.given_back())
         except asyncio.CancelledError:
@@ -332,8 +334,7 @@ class Engine:
     async def _wait_until_ready(self, job_ids: Sequence[int] | None) -> bool:
         """Whether there is anything to wait for; if so, wait for it."""
         chance_at, now = await self._in_thread(self._next_chance, job_ids)
-        blocked = bool(self._shortages or self._leaser.blocked)
-        if chance_at is None or blocked:
+        if chance_at is None or self._shortages or self._leaser.blocked:
             return False
         await asyncio.sleep(min(self._options.control_s, max(0.01, chance_at - now)))
         return True
@@ -341,7 +342,7 @@ class Engine:
     def _next_chance(self, job_ids: Sequence[int] | None) -> tuple[float | None, float]:
         with self._store.read() as connection:
             ids = list_job_ids(connection, JobState.RUNNING, job_ids)
-            return next_chance_at(connection, ids), self._store.now(connection)
+            return next_chance_at(connection, ids, self._tiers), self._store.now(connection)
 
     async def _keep_leases(self) -> None:
         """Renew the leases well before they expire; learn which ones are lost; take lost ones of others."""

@@ -272,24 +272,6 @@ def held_money(row: Any) -> HeldMoney:
     return HeldMoney(row.job_id, payer_id, row.task, row.tier, row.provider, row.day, row.reserved_nusd)
 
 
-def next_chance_at(connection: Connection, job_ids: Sequence[int]) -> float | None:
-    """When there may next be something to do for these jobs, Unix seconds; None if nothing is left.
-
-    That is when a pending item may be tried, or when a lease that another worker holds runs out.
-    """
-    ready_at = connection.execute(
-        select(func.min(items.c.ready_at)).where(
-            items.c.job_id.in_(job_ids), items.c.status == ItemStatus.PENDING.value
-        )
-    ).scalar_one_or_none()
-    expires_at = connection.execute(
-        select(func.min(leases.c.expires_at)).where(
-            leases.c.job_id.in_(job_ids), leases.c.state == LeaseState.ACTIVE.value
-        )
-    ).scalar_one_or_none()
-    return min((at for at in (ready_at, expires_at) if at is not None), default=None)
-
-
 def _queued(row: Row[Any]) -> QueuedItem:
     return QueuedItem(
         id=row.id,

@@ -1,4 +1,4 @@
-"""Whose turn it is: the jobs that may be worked on, in a fair order, and the tiers where work waits."""
+"""Whose turn it is: the jobs that may be worked on, in a fair order, the tiers where work waits, and when."""
 
 from __future__ import annotations
 
@@ -82,6 +82,32 @@ def _is_ready(connection: Connection, job_id: int, tier: str, now: float) -> boo
         items.c.ready_at <= now,
     )
     return connection.execute(query.limit(1)).scalar() is not None
+
+
+def next_chance_at(
+    connection: Connection, job_ids: Sequence[int], tiers: Sequence[str] | None = None
+) -> float | None:
+    """When there may next be something to do for these jobs, Unix seconds; None if nothing is left.
+
+    That is when a pending item may be tried, or when a lease that another worker holds runs out.
+
+    Args:
+        connection: any transaction.
+        job_ids: which.
+        tiers: of those who ask; None: all. What waits on others is nothing that they could do.
+    """
+    pending = select(func.min(items.c.ready_at)).where(
+        items.c.job_id.in_(job_ids), items.c.status == ItemStatus.PENDING.value
+    )
+    if tiers is not None:
+        pending = pending.where(items.c.tier.in_(tiers))
+    ready_at = connection.execute(pending).scalar_one_or_none()
+    expires_at = connection.execute(
+        select(func.min(leases.c.expires_at)).where(
+            leases.c.job_id.in_(job_ids), leases.c.state == LeaseState.ACTIVE.value
+        )
+    ).scalar_one_or_none()
+    return min((at for at in (ready_at, expires_at) if at is not None), default=None)
 
 
 def set_priority(connection: Connection, job_id: int, priority: int) -> None:
