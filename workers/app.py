@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import time
 from typing import Any, Final
 
@@ -21,9 +22,12 @@ from batcher.errors import ConfigurationError
 from batcher.planning.naming import tiers_with_queue
 from batcher.runtime import Runtime
 from batcher.settings import load_settings
+from batcher.store.database import check_url
 from workers.logs import log_as_json
 from workers.maintenance import maintain_once
 from workers.process import WorkerProcess
+
+_log = logging.getLogger("batcher.worker")
 
 _EXIT_HARD: Final = 1
 
@@ -58,7 +62,7 @@ def maintain() -> None:
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
-def _log(loglevel: int | None = None, **_: Any) -> None:
+def _log_as_json(loglevel: int | None = None, **_: Any) -> None:
     log_as_json(loglevel or logging.INFO)
 
 
@@ -66,6 +70,11 @@ def _log(loglevel: int | None = None, **_: Any) -> None:
 def _start(instance: Any, **_: Any) -> None:
     """Start the engine of the tiers whose queues this process consumes, whether the broker is up or not."""
     global _process  # noqa: PLW0603 - one per process, and Celery's signals bring no context
+    try:
+        check_url(_settings.store_url(), home=_settings.home)
+    except ConfigurationError as error:
+        _log.critical("%s", error)
+        sys.exit(error.exit_code)
     consumed = set(instance.app.amqp.queues.consume_from)
     tiers = tuple(tier for tier in _tiers if queue_of(tier) in consumed)
     if tiers:

@@ -39,6 +39,7 @@ def worker(settings: Settings, tiers: tuple[str, ...], processes: int, beat: boo
     """
     from batcher.dispatch.broker import check_broker
     from batcher.dispatch.supervisor import supervise
+    from batcher.store.database import check_url
 
     if settings.broker_url is None:
         raise ConfigurationError(
@@ -48,6 +49,7 @@ def worker(settings: Settings, tiers: tuple[str, ...], processes: int, beat: boo
     if maintenance and tiers:
         raise UsageError("--maintenance serves no tier: leave --tier out")
     check_broker(settings)
+    check_url(settings.store_url(), home=settings.home)
     queues = _queues(settings, tiers, maintenance=maintenance)
     children = [_worker(settings, queues, number) for number in range(processes)]
     if beat:

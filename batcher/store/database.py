@@ -183,6 +183,11 @@ def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sql
     return postgresql.insert(table)
 
 
+def check_url(url: str, *, home: Path | None = None) -> None:
+    """Raise ConfigurationError if a store's URL is one that no waiting mends; the store may be away."""
+    Store(url, home=home).close()
+
+
 def _make_engine(url: str, *, read_only: bool, home: Path | None) -> Engine:
     try:
         parsed = _read_url(url)

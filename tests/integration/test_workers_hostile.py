@@ -281,6 +281,17 @@ def test_what_is_wrong_with_a_broker_is_said_in_one_line(fleet: Fleet, redis: Re
             client.config_set("maxmemory", 0)
 
 
+def test_a_store_that_no_waiting_mends_ends_a_worker_at_its_start(fleet: Fleet) -> None:
+    plain = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-Q", QUEUE, "--loglevel", "info"]
+    for url, said in (("mysql://u@h/x", "The store cannot be mysql"), ("nonsense", "cannot be read")):
+        refused = fleet.batcher("worker", "--tier", "economy", code=3, BATCHER_DATABASE_URL=url)
+        assert said in refused.err
+        child = fleet.run(plain, f"plain-{url[:5]}", BATCHER_DATABASE_URL=url)
+        assert child.process.wait(30) == 3, child.log
+        assert child.log.count(said) == 1
+        assert "Traceback" not in child.log
+
+
 def test_submit_that_leaves_says_that_the_broker_cannot_be_used(fleet: Fleet) -> None:
     fleet.table("docs", 3)
     told = fleet.batcher(
