@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from typing import Any, Final
 
@@ -22,10 +21,12 @@ class SparingScheduler(PersistentScheduler):
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         """Send what is due."""
-        with contextlib.suppress(DependencyError):
-            if Waker(self.app).depth(MAINTENANCE_QUEUE) >= MOST_WAITING:
-                _log.warning(
-                    "nobody takes messages off %s: start a worker that consumes it", MAINTENANCE_QUEUE
-                )
-                return
+        try:
+            waiting = Waker(self.app).depth(MAINTENANCE_QUEUE)
+        except DependencyError as error:
+            _log.error("%s. The schedule tries again", error)
+            return
+        if waiting >= MOST_WAITING:
+            _log.warning("nobody takes messages off %s: start a worker that consumes it", MAINTENANCE_QUEUE)
+            return
         super().apply_entry(entry, producer)  # type: ignore[no-untyped-call]

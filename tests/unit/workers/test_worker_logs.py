@@ -6,6 +6,7 @@ import json
 import logging
 
 import pytest
+from kombu.exceptions import OperationalError
 
 from batcher.engine.log import LINES_PER_MINUTE, EngineLog, Sparing
 from workers.logs import JsonFormatter
@@ -37,6 +38,18 @@ def test_an_exception_is_in_the_line_too() -> None:
         failed = record("it failed")
         failed.exc_info = (ValueError, error, error.__traceback__)
     assert "ValueError: odd" in json.loads(JsonFormatter().format(failed))["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("logger", "error"),
+    [("celery.beat", OperationalError("refused")), ("celery.bootsteps", AttributeError("channel"))],
+)
+def test_a_broker_that_is_lost_is_one_line_without_a_trace(logger: str, error: Exception) -> None:
+    failed = record("Message Error: refused\n['a stack']")
+    failed.name = logger
+    failed.exc_info = (type(error), error, None)
+    read = json.loads(JsonFormatter().format(failed))
+    assert (read["message"], "traceback" in read) == ("Message Error: refused", False)
 
 
 def test_lines_alike_are_spared_and_counted(caplog: pytest.LogCaptureFixture) -> None:
