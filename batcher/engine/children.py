@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from batcher.domain import JobState
-from batcher.store.job_items import cancel_pending, retry_failed
+from batcher.store.job_items import cancel_pending, retry_failed, wake_pending
 from batcher.store.jobs import set_state
 from batcher.store.judging import children_of
 
@@ -19,13 +19,18 @@ def pause_children(connection: Connection, job_id: int, now: float, reason: str)
 
 
 def resume_children(connection: Connection, job_id: int, now: float, *, unless: str) -> list[int]:
-    """Set those going that are paused, unless for exactly this reason; returns which."""
-    return [
-        child.id
-        for child in children_of(connection, job_id)
-        if child.reason != unless
-        and set_state(connection, child.id, JobState.RUNNING, now, only=[JobState.PAUSED])
-    ]
+    """Set those going that are paused, unless for exactly this reason; returns which.
+
+    What they had put off until later is asked at once, also by those that run.
+    """
+    resumed = []
+    for child in children_of(connection, job_id):
+        if child.reason == unless:
+            continue
+        wake_pending(connection, child.id)
+        if set_state(connection, child.id, JobState.RUNNING, now, only=[JobState.PAUSED]):
+            resumed.append(child.id)
+    return resumed
 
 
 def retry_children(
@@ -44,6 +49,7 @@ def retry_children(
     for child in children_of(connection, job_id):
         count = sum(retry_failed(connection, child.id, failure, child.tier) for failure in failures)
         if count and child.reason != unless:
+            wake_pending(connection, child.id)
             set_state(connection, child.id, JobState.RUNNING, now, only=[JobState.DONE, JobState.PAUSED])
         total += count
     return total

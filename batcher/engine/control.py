@@ -14,7 +14,7 @@ from batcher.engine.deserted import pause_deserted
 from batcher.engine.leasing import Leaser
 from batcher.engine.log import log_done
 from batcher.store.database import Store
-from batcher.store.job_items import cancel_leftovers
+from batcher.store.job_items import cancel_leftovers, wake_pending
 from batcher.store.jobs import finish_if_complete, list_job_ids, set_state, set_waiting
 from batcher.store.leases import has_active
 from batcher.store.steps import stages_under, stuck_jobs
@@ -63,8 +63,13 @@ class Control:
         with self._store.read() as connection:
             working = workable_job_ids(connection, job_ids)
             stages = stages_under(connection, working)
-            self._leaser.shortages.wake(self._store.now(connection))
-        short = self._leaser.shortages
+            short = self._leaser.shortages
+            short.wake(self._store.now(connection))
+            raised = short.forget_raised(connection)
+        if raised:
+            with self._store.write() as connection:
+                for job_id in raised:
+                    wake_pending(connection, job_id)
         concerned = {*at_work, *self._told, *short.job_ids()} if job_ids is None else set(working)
         concerned |= {job_id for job_id, steps in stages.items() if concerned.intersection(steps)}
         reasons = {

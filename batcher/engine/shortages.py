@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection
 
-from batcher.budget.ledger import Account, Ledger
+from batcher.budget.ledger import Account, Balance, Ledger
 from batcher.engine.fitting import Shortage
 from batcher.engine.next_steps import NextSteps
 from batcher.money import format_usd
@@ -69,10 +69,11 @@ class Shortages:
         return {found.job_id for found in self._of(None)}
 
     def keep_jobs(self, running: Collection[int]) -> None:
-        """Forget the shortages of jobs that do not run any more."""
+        """Forget the shortages of jobs that do not run any more: one that runs again is tried anew."""
         self.steps.keep_jobs(running)
-        for key in [key for key in self.lanes if key[0] not in running]:
-            del self.lanes[key]
+        for found in (self.lanes, self._put_off):
+            for key in [key for key in found if key[0] not in running]:
+                del found[key]
 
     def keep_tiers(self, job_id: int, pending: Collection[str]) -> None:
         """Forget the shortages of a job's tiers where nothing waits any more."""
@@ -125,6 +126,23 @@ class Shortages:
         for key in [key for key, (_, until) in self._put_off.items() if until <= now]:
             del self._put_off[key]
 
+    def forget_raised(self, connection: Connection) -> set[int]:
+        """Forget what was put off for a cap that was raised since and has room; returns whose that is.
+
+        Room alone is not enough: each time the answer before the refused call would be paid for again.
+        """
+        put_off = {key: shortage for key, (shortage, _) in self._put_off.items()}
+        accounts = list({balance.account for found in put_off.values() for balance in found.blocking})
+        fresh = {found.account: found for found in self._ledger.balances(connection, accounts)}
+        eased = [
+            key
+            for key, found in put_off.items()
+            if all(_is_raised(then, fresh.get(then.account), found.needed_nusd) for then in found.blocking)
+        ]
+        for key in eased:
+            del self._put_off[key]
+        return {job_id for job_id, _ in eased}
+
     def may_pass(self) -> bool:
         """Whether an idle run has to wait: others hold what may make room, or work on the same jobs.
 
@@ -162,10 +180,10 @@ class Shortages:
             Shortage(job_id, found.tier, (balances[found.account],), found.needed_nusd) for found in shortages
         ]
         reason = self._describe(fresh)
-        if all(found.may_pass for found in fresh):
-            held = any(balance.reserved_nusd for balance in balances.values())
-            holders = "Other jobs hold what is reserved: resume when they have ended"
-            reason += f". {holders if held else 'There is room for it by now: resume'}"
+        if all(balance.admits(found.needed_nusd) for found in fresh for balance in found.blocking):
+            reason += ". There is room for it by now: resume"
+        elif all(found.may_pass for found in fresh):
+            reason += ". Other jobs hold what is reserved: resume when they have ended"
         days = [found.account.period for found in fresh if found.account.period]
         return reason, min(map(self._ledger.next_day_starts_at, days), default=None)
 
@@ -189,3 +207,10 @@ class Shortages:
         put_off = {key: shortage for key, (shortage, _) in list(self._put_off.items())}
         known = [*{**put_off, **self.lanes}.values(), *self.steps.shortages]
         return [found for found in known if job_id is None or found.job_id == job_id]
+
+
+def _is_raised(then: Balance, now: Balance | None, needed_nusd: int) -> bool:
+    """Whether a cap that was in the way is higher by now, or none any more, and admits what it did not."""
+    if now is None or now.cap_nusd is None:
+        return True
+    return now.cap_nusd > (then.cap_nusd or 0) and now.admits(needed_nusd)

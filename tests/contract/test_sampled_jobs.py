@@ -19,7 +19,8 @@ from batcher.quality.sampling import Sampling, uniform
 from batcher.runtime import Runtime
 from batcher.store.jobs import Job
 from batcher.store.judging import children_of
-from batcher.store.tables import jobs
+from batcher.store.leases import next_chance_at
+from batcher.store.tables import items, jobs
 from batcher.tasks import Task, scorers
 from batcher.tasks.golden import Golden, GoldenRow
 from tests.support.runs import (
@@ -233,8 +234,12 @@ def test_what_a_cap_stopped_goes_on_with_the_job(runtime: Runtime) -> None:
         now = runtime.store.now(connection)
         runtime.ledger.set_job_cap(connection, job.id, None)
         [child] = children_of(connection, job.id)
+        connection.execute(update(items).where(items.c.job_id == child.id).values(ready_at=now + 50_000))
         assert resume_children(connection, job.id, now, unless="paused by user") == [child.id]
+        assert next_chance_at(connection, [child.id]) == 0, "what was put off is asked at once"
+        connection.execute(update(items).where(items.c.job_id == child.id).values(ready_at=now + 50_000))
         assert resume_children(connection, job.id, now, unless="paused by user") == []
+        assert next_chance_at(connection, [child.id]) == 0, "and so it is of a judge that runs"
     run(runtime, job.id)
     runtime.judging.keep_up([job.id], at_once=True)
     assert [row.score for row in rows(runtime, "samples")] == [1.0] * 40

@@ -8,21 +8,25 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel
 from sqlalchemy import select, update
 
 from batcher.alerts.book import Rule
-from batcher.domain import JobState
+from batcher.domain import JobState, Purpose
 from batcher.engine.control import Ending
+from batcher.engine.lane import Lane
+from batcher.engine.marks import BudgetExhaustedError, Mark
+from batcher.engine.shortages import Shortages
 from batcher.limits.breaker import CircuitBreaker
 from batcher.runtime import Runtime
 from batcher.store.tables import alerts, jobs
 from batcher.tasks import Task
 from batcher.tasks.scorers import exact
 from tests.support.capped_runs import cap, capped_runtime, put_on, reservation_nusd
+from tests.support.fleet import wait_until
 from tests.support.runs import (
     balances,
     bill_nusd,
@@ -192,6 +196,53 @@ def test_a_repair_waits_for_room_that_other_calls_may_make(
     slow = next(row for row in calls if by_source[row.item_id] == "b")
     assert calls[2].sent_at >= slow.sent_at + 1.0, "it waited for the slow call's reservation"
     assert reserved(runtime) == 0
+
+
+def test_a_repair_that_was_put_off_is_tried_when_its_cap_is_raised(
+    runtime: Runtime, vendor_server: VendorServer
+) -> None:
+    job = make_job(runtime, {"a": "A: to repair", "b": "B: slow"}, model=None)
+    vendor_server.add_fault(text="no JSON", delay_s=0.7, contains="A: ")
+    vendor_server.add_fault(delay_s=2.5, contains="B: ")
+    cap(runtime, "day", DOLLAR)
+    racer = threading.Thread(target=run, args=(runtime, job.id))
+    racer.start()
+    vendor_server.wait_for_calls(2)
+    cap(runtime, "day", 1)
+    wait_until(lambda: any(row.ready_at > time.time() + 60 for row in rows(runtime, "items")))
+    cap(runtime, "day", DOLLAR)
+    racer.join()
+    assert job_of(runtime, job.id).state is JobState.DONE
+    assert item_statuses(runtime, job.id) == {"done": 2}
+    assert reserved(runtime) == 0
+
+
+def test_what_was_put_off_is_forgotten_with_its_job_or_when_its_cap_is_raised(runtime: Runtime) -> None:
+    job = make_job(runtime, {"a": "text"})
+    cap(runtime, "day", DOLLAR)
+    shortages = Shortages(runtime.store, runtime.ledger)
+    [day] = [found for found in balances(runtime) if found.account.scope == "day"]
+    prices = runtime.catalog.model("gpt-4o-mini").prices
+    mark = Mark(1, 1, job.id, 1, Purpose.REPAIR, 0, "economy", "gpt-4o-mini", "openai", 2 * DOLLAR, prices)
+    refusal = BudgetExhaustedError(mark, day, 2 * DOLLAR, is_follow_up=True, may_pass=False)
+
+    def forgotten() -> set[int]:
+        with runtime.store.read() as connection:
+            return shortages.forget_raised(connection)
+
+    shortages.refused(cast("Lane", None), refusal)
+    assert forgotten() == set()
+    cap(runtime, "day", DOLLAR + 1)
+    assert forgotten() == set(), "not by enough"
+    cap(runtime, "day", 3 * DOLLAR)
+    with runtime.store.read() as connection:
+        reason, _ = shortages.pause(connection, job.id) or ("", None)
+    assert reason.endswith("There is room for it by now: resume")
+    assert forgotten() == {job.id}
+    assert not shortages
+    shortages.refused(cast("Lane", None), refusal)
+    shortages.keep_jobs([])
+    assert shortages.waiting() is None
 
 
 def test_stopping_does_not_wait_for_room(runtime: Runtime, vendor_server: VendorServer) -> None:
