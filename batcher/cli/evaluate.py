@@ -233,7 +233,6 @@ def _outcome(runtime: Runtime, jobs: list[Job]) -> int:
 def _ask(runtime: Runtime, jobs: list[Job]) -> tuple[int, int]:
     """Run golden jobs until they are answered and judged, as far as that goes: exit code, nano-dollars."""
     from batcher.budget.spend import job_balances
-    from batcher.cli.judging_control import follow_judges
     from batcher.cli.running import explain_stop, run_jobs
 
     def spent_nusd() -> int:
@@ -244,8 +243,6 @@ def _ask(runtime: Runtime, jobs: list[Job]) -> tuple[int, int]:
     before_nusd = spent_nusd()
     run = run_jobs(runtime, [job.id for job in jobs])
     explain_stop(run)
-    if run.by_workers and not run.interrupted:
-        follow_judges(runtime, jobs)
     return run.exit_code, spent_nusd() - before_nusd
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from batcher.budget.spend import day_balance
@@ -70,6 +70,31 @@ def follow_jobs(
             if stopped.wait(_LOOK_EVERY_S):
                 break
     return Followed(following.seconds, following.done, stopped.is_set())
+
+
+def follow_judges(
+    runtime: Runtime, job_ids: Sequence[int], display: Display, finish_by: FinishBy | None, over: Followed
+) -> Followed:
+    """Go on with a following that is over until the jobs' answers are judged too, or judges cannot go on."""
+    while not over.interrupted:
+        # The last answers were drawn after anybody looked.
+        runtime.judging.keep_up(job_ids, at_once=True)
+        judges = _judges_at_work(runtime, job_ids)
+        if not judges:
+            break
+        named = " and ".join(f"job {judge.id} ({judge.pinned_model})" for judge in judges)
+        display.say(f"Workers judge the answers: {named}.")
+        more = follow_jobs(runtime, [judge.id for judge in judges], display, finish_by)
+        over = replace(over, seconds=over.seconds + more.seconds, interrupted=more.interrupted)
+    return over
+
+
+def _judges_at_work(runtime: Runtime, job_ids: Sequence[int]) -> list[Job]:
+    from batcher.store.judging import children_of
+
+    with runtime.store.read() as connection:
+        judges = [judge for job_id in job_ids for judge in children_of(connection, job_id)]
+    return [judge for judge in judges if judge.state is JobState.RUNNING]
 
 
 @contextmanager

@@ -113,15 +113,6 @@ def take_up_judging(runtime: Runtime, job: Job) -> None:
     let_judges_go_on(runtime, job)
 
 
-def follow_judges(runtime: Runtime, jobs: Sequence[Job]) -> None:
-    """Wait until workers have judged the answers of these jobs, or cannot go on."""
-    from batcher.cli.running import run_jobs
-
-    while judges := _at_work(runtime, jobs):
-        if run_jobs(runtime, judges).interrupted:
-            return
-
-
 def judging_code(runtime: Runtime, job: Job) -> int:
     """What the judging of a job's answers means for the caller of batcher, who wants to know its outcome."""
     from batcher.cli.job_view import read_job_view
@@ -134,15 +125,6 @@ def judging_code(runtime: Runtime, job: Job) -> int:
     if found.cannot_ask:
         codes.append(EXIT_CONFIGURATION)
     return max([*codes, EXIT_INCOMPLETE if found.judged < found.total else EXIT_DONE])
-
-
-def _at_work(runtime: Runtime, jobs: Sequence[Job]) -> list[int]:
-    from batcher.domain import JobState
-    from batcher.store.judging import children_of
-
-    with runtime.store.read() as connection:
-        judges = [judge for job in jobs for judge in children_of(connection, job.id)]
-    return [judge.id for judge in judges if judge.state is JobState.RUNNING]
 
 
 def state_of(runtime: Runtime, job: Job) -> JudgingState | None:

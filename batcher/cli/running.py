@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from batcher.budget.spend import day_balance, job_balance
 from batcher.cli.display import Display, Snapshot, make_display
-from batcher.cli.following import Followed, follow_jobs
+from batcher.cli.following import Followed, follow_jobs, follow_judges
 from batcher.cli.job_view import JobView, read_job_view
 from batcher.cli.output import duration, note
 from batcher.dispatch.finish_by import FINISH_BY_REASON, stop_in_time
@@ -112,9 +112,10 @@ def run_jobs(runtime: Runtime, job_ids: Sequence[int], finish_by: FinishBy | Non
 def _follow(
     runtime: Runtime, job_ids: Sequence[int], start: _Start, display: Display, finish_by: FinishBy | None
 ) -> Run:
-    """Let workers run them, and watch."""
+    """Let workers run them and judge their answers, and watch."""
     try:
         over = follow_jobs(runtime, job_ids, display, finish_by)
+        over = follow_judges(runtime, job_ids, display, finish_by, over)
     finally:
         display.close()
     return _concluded(runtime, job_ids, start, display, over)

@@ -11,6 +11,7 @@ from tests.support.fleet import Fleet, new_fleet
 from tests.support.vendor_server import VendorProcess
 
 EVALUATE = ("evaluate", "--task", "./cards", "--golden", "golden.jsonl", "--json")
+RIGHT = json.dumps({"reason": "It is.", "score": 1.0, "correct": True})
 
 
 @pytest.fixture
@@ -55,3 +56,19 @@ def test_what_workers_answered_they_judge_too_before_the_report(fleet: Fleet, ve
     assert vendor.totals()["calls"] - before["calls"] == 10
     paid_usd = (vendor.totals()["cost_nusd"] - before["cost_nusd"]) / 1e9
     assert report["spent_usd"] == pytest.approx(paid_usd, abs=1e-8)
+
+
+def test_a_submission_reports_when_workers_have_judged_its_answers(
+    fleet: Fleet, vendor: VendorProcess
+) -> None:
+    fleet.table("drawn", 12)
+    vendor.configure(latency_s=0.1, answers=[["You check the work of another model", RIGHT]])
+    before = vendor.totals()["cost_nusd"]
+    submit = ("submit", "drawn.jsonl", "--task", "./cards", "--sample", "1", "--judge", "gpt-4.1-mini")
+    told = fleet.batcher(*submit, "--json")
+    judging = told.json["judging"]
+    assert (judging["judged"], judging["waiting"]) == (12, 0)
+    assert told.json["cost_usd"] == pytest.approx((vendor.totals()["cost_nusd"] - before) / 1e9, abs=1e-8)
+    assert told.json["digest"]["spent_in_run_usd"] == told.json["cost_usd"]
+    assert "Workers judge the answers: job 2 (gpt-4.1-mini)." in told.err
+    assert told.json["digest"]["done_in_run"] == 12
