@@ -52,12 +52,15 @@ def confirmed(runtime: Runtime, job: Job, *, yes: bool) -> bool:
 
     priced = price_job(runtime, job)
     price = priced.all
+    spent = f" Spent on it so far: {format_usd(priced.spent_nusd)}." if priced.spent_nusd else ""
     if price.worst_nusd == 0:
+        if spent:
+            note(f"Nothing is left to pay for.{spent}")
         return True
+    calls = f"{price.calls:,} call{'' if price.calls == 1 else 's'}" if price.calls else "judging"
     note(
-        f"Price of {price.calls:,} call{'' if price.calls == 1 else 's'}: about "
-        f"{format_usd(price.likely_nusd)}; with a repair and a climb of every answer at most "
-        f"{format_usd(price.worst_nusd)}. The caps hold in any case."
+        f"Price of {calls}: about {format_usd(price.likely_nusd)}; with a repair and a climb of every answer "
+        f"at most {format_usd(price.worst_nusd)}. The caps hold in any case.{spent}"
     )
     if priced.judging is not None:
         note(f"Of that, {judging_note(priced.judging)}.")
@@ -77,10 +80,15 @@ def judging_note(judging: JudgingPrice) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PricedJob:
-    """What is left of a job and what that costs: all of it, and judging, which is a part."""
+    """What is left of a job and what that costs: all of it, and judging, which is a part.
+
+    Attributes:
+        spent_nusd: what the job has cost before: workers may have begun while its corpus was read.
+    """
 
     all: Price
     judging: JudgingPrice | None
+    spent_nusd: int
 
 
 def agreed(runtime: Runtime, jobs: Sequence[Job], worst_nusd: int, *, yes: bool) -> bool:
@@ -104,7 +112,7 @@ def agreed(runtime: Runtime, jobs: Sequence[Job], worst_nusd: int, *, yes: bool)
 
 
 def price_job(runtime: Runtime, job: Job) -> PricedJob:
-    """The price of what is pending; where that is something, it is kept as the job's estimate."""
+    """The price of what has not ended; where that is something, it is kept as the job's estimate."""
     from batcher.budget.ledger import job_account
     from batcher.engine.submission import Sources
     from batcher.planning.evidence import known_answers
@@ -127,14 +135,15 @@ def price_job(runtime: Runtime, job: Job) -> PricedJob:
         judging = price_judging(connection, steps, runtime.catalog, runtime.judging.usable_for(job))
         account = next(iter(runtime.ledger.balances(connection, [job_account(job.id)])), None)
         now = runtime.store.now(connection)
+    spent_nusd = account.spent_nusd if account else 0
     judging_nusd = 0
     if judging is not None:
         price, judging_nusd = price + judging.price, judging.price.likely_nusd
     if price.items:
-        found = Estimate.of(price, account.spent_nusd if account else 0, now, judging_nusd)
+        found = Estimate.of(price, spent_nusd, now, judging_nusd)
         with runtime.store.write() as connection:
             set_estimate(connection, job.id, found.to_json())
-    return PricedJob(price, judging)
+    return PricedJob(price, judging, spent_nusd)
 
 
 def _put_off(runtime: Runtime, jobs: Sequence[Job]) -> None:

@@ -10,7 +10,6 @@ from typing import Final
 from sqlalchemy import Connection, func, select
 
 from batcher.catalog.models import Catalog, Model
-from batcher.domain import ItemStatus
 from batcher.errors import BatcherError
 from batcher.planning.choice import Usable
 from batcher.planning.evidence import Knowledge
@@ -23,10 +22,11 @@ from batcher.planning.pricing import (
     Rung,
     fits_of,
     learned_ladder,
-    pending_sizes,
+    price_left,
     price_of,
-    price_pending,
     rungs_of,
+    sizes_left,
+    tiers_left,
 )
 from batcher.planning.requests import fit_of
 from batcher.planning.sampling import judge_models
@@ -39,7 +39,7 @@ from batcher.quality.sampling import Sampling
 from batcher.store.jobs import Job
 from batcher.store.judging import children_of
 from batcher.store.ladders import answers_of_ladder
-from batcher.store.leases import pending_tiers
+from batcher.store.steps import OPEN_STATUSES
 from batcher.store.tables import items, sampled_items, samples
 from batcher.tasks.spec import TaskSpec
 
@@ -232,8 +232,8 @@ def price_judging(
     sizes = [
         size
         for step in steps
-        for tier in pending_tiers(connection, step.id)
-        for size in pending_sizes(connection, step.id, tier)
+        for tier in tiers_left(connection, step.id)
+        for size in sizes_left(connection, step.id, tier)
     ]
     knowledge = Knowledge(spec, read_history(connection, spec, catalog))
     policy = learned_ladder(connection, job)
@@ -242,7 +242,7 @@ def price_judging(
         shares = step_shares(policy, answers_of_ladder(connection, job.ladder_policy_id))
     fits = fits_of(job, job.tier, spec, catalog, is_usable, policy)
     rungs = rungs_of(fits, sizes, knowledge)
-    known, firsts = _known_pending(connection, job.id), _firsts(connection, job.id)
+    known, firsts = _known_left(connection, job.id), _firsts(connection, job.id)
     parts = [pricer.price(spec, rungs, sizes, known, firsts, shares)]
     drawn = [
         Size(row.text_bytes, row.image_count, row.items, row.text_bytes / BYTES_PER_TOKEN)
@@ -256,7 +256,7 @@ def price_judging(
 
 def _asked(connection: Connection, child: Job, catalog: Catalog, is_usable: Usable) -> JudgingPrice | None:
     """What is left of a judge's job."""
-    price = price_pending(connection, child, catalog, is_usable)
+    price = price_left(connection, child, catalog, is_usable)
     model = catalog.models.get(child.pinned_model or "")
     if model is None or not price.items:
         return None
@@ -273,14 +273,14 @@ def _together(parts: Iterable[JudgingPrice | None]) -> JudgingPrice | None:
     return replace(found[0], answers=sum(part.answers for part in found), price=price)
 
 
-def _known_pending(connection: Connection, job_id: int) -> int:
+def _known_left(connection: Connection, job_id: int) -> int:
     query = (
         select(func.count())
         .select_from(samples.join(items, items.c.id == samples.c.item_id))
         .where(
             samples.c.job_id == job_id,
             samples.c.judged_by == GOLDEN,
-            items.c.status == ItemStatus.PENDING.value,
+            items.c.status.in_(OPEN_STATUSES),
         )
     )
     return int(connection.execute(query).scalar_one())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from batcher.catalog.models import Catalog
 from batcher.catalog.tokens import estimate_tokens
@@ -28,7 +28,7 @@ from batcher.routing.ladder.policy import LadderPolicy
 from batcher.routing.state import Routing
 from batcher.store.jobs import Job
 from batcher.store.ladders import get_ladder
-from batcher.store.steps import HANDED_OVER
+from batcher.store.steps import HANDED_OVER, OPEN_STATUSES
 from batcher.store.tables import documents, items
 from batcher.tasks.golden import Golden
 from batcher.tasks.spec import TaskSpec
@@ -44,14 +44,14 @@ class Price:
     """What the pending items cost, nano-dollars.
 
     Attributes:
-        items: how many wait, each content counted once: one paid call answers all that share it.
+        items: how many have not ended, each content counted once: one paid call answers all that share it.
         calls: their first calls; more than items where documents are split.
         low_nusd: with short answers, each valid at the first try.
         likely_nusd: with usual answers, and as many repairs and climbs as were usual so far.
         first_nusd: what is reserved for the first calls.
         worst_nusd: if every call must be repaired, on every rung of the ladder. Calls whose outcome stays
             unknown come on top; what they can cost is bounded by the caps alone.
-        least_nusd: what is reserved for the first calls of the smallest item; None if none waits.
+        least_nusd: what is reserved for the first calls of the smallest item; None if none is left.
     """
 
     items: int = 0
@@ -145,10 +145,10 @@ def learned_ladder(connection: Connection, job: Job) -> LadderPolicy | None:
     return LadderPolicy.from_json(orjson.loads(get_ladder(connection, job.ladder_policy_id).policy))
 
 
-def price_pending(
+def price_left(
     connection: Connection, job: Job, catalog: Catalog, is_usable: Usable, golden: Sequence[Golden] = ()
 ) -> Price:
-    """Price a job's pending items; those of a tier without a usable model are left out.
+    """Price a job's items that have not ended; those of a tier without a usable model are left out.
 
     Args:
         connection: any transaction.
@@ -158,22 +158,17 @@ def price_pending(
         golden: known answers, for the length of a usual one; see ``evidence.known_answers``.
     """
     spec = TaskSpec.from_json(job.spec)
-    tiers = connection.execute(
-        select(items.c.tier)
-        .where(items.c.job_id == job.id, items.c.status == ItemStatus.PENDING.value)
-        .distinct()
-    ).scalars()
     knowledge: Knowledge | None = None
     total = Price()
     policy = learned_ladder(connection, job)
-    for tier in tiers.all():
+    for tier in tiers_left(connection, job.id):
         fits = fits_of(job, tier, spec, catalog, is_usable, policy)
         if not fits:
             continue
         if knowledge is None:
             judging = job.purpose is Purpose.JUDGE
             knowledge = Knowledge(spec, read_history(connection, spec, catalog, judging=judging), golden)
-        sizes = pending_sizes(connection, job.id, tier)
+        sizes = sizes_left(connection, job.id, tier)
         if policy is not None:
             seeing = [fit for fit in fits if "vision" in fit.model.abilities][:1]
             pictures = [size for size in sizes if size.images]
@@ -183,7 +178,7 @@ def price_pending(
             continue
         total += price_of(rungs_of(fits, sizes, knowledge))
         if spec.router is not None and tier == job.tier and may_choose_entry(job):
-            undecided = pending_sizes(connection, job.id, tier, undecided=True)
+            undecided = sizes_left(connection, job.id, tier, undecided=True)
             total += router_price(spec, tier, job.ladder, undecided, catalog, is_usable)
     return total
 
@@ -277,26 +272,34 @@ def fits_of(
     return fits
 
 
-def pending_sizes(
+def tiers_left(connection: Connection, job_id: int) -> list[str]:
+    """The tiers of a job's items that have not ended, those at work among them, by name."""
+    query = select(items.c.tier).where(items.c.job_id == job_id, items.c.status.in_(OPEN_STATUSES))
+    return sorted(connection.execute(query.distinct()).scalars())
+
+
+def sizes_left(
     connection: Connection, job_id: int, tier: str, *, answered: bool = False, undecided: bool = False
 ) -> list[Size]:
-    """The sizes of a tier's pending items; those that share their content are one paid call.
+    """The sizes of a tier's items that have not ended; those that share their content are one paid call.
+
+    Workers may be at some already, which are still to be paid for.
 
     Args:
         connection: any transaction.
         job_id: the job.
         tier: the tier.
-        answered: in place of pending items those that are done and wait for the next step to take them.
+        answered: in place of those the items that are done and wait for the next step to take them.
         undecided: only those where nothing has decided yet on which rung they start.
     """
-    is_waiting = items.c.status == ItemStatus.PENDING.value
+    is_meant: ColumnElement[bool] = items.c.status.in_(OPEN_STATUSES)
     if undecided:
-        is_waiting &= items.c.start_tier.is_(None)
+        is_meant &= items.c.start_tier.is_(None)
     if answered:
-        is_waiting = (items.c.status == ItemStatus.DONE.value) & (items.c.ready_at > HANDED_OVER)
+        is_meant = (items.c.status == ItemStatus.DONE.value) & (items.c.ready_at > HANDED_OVER)
     first = (
         select(func.min(items.c.id).label("id"))
-        .where(items.c.job_id == job_id, items.c.tier == tier, is_waiting)
+        .where(items.c.job_id == job_id, items.c.tier == tier, is_meant)
         .group_by(items.c.result_key)
         .subquery()
     )

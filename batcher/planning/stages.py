@@ -23,10 +23,9 @@ from batcher.planning.choice import Usable
 from batcher.planning.evidence import Knowledge
 from batcher.planning.fit import Fit
 from batcher.planning.history import read_history
-from batcher.planning.pricing import Price, fits_of, pending_sizes, price_of, price_pending, rungs_of
+from batcher.planning.pricing import Price, fits_of, price_left, price_of, rungs_of, sizes_left, tiers_left
 from batcher.planning.sizes import Size
 from batcher.store.jobs import Job
-from batcher.store.leases import pending_tiers
 from batcher.store.steps import done_tiers
 from batcher.tasks.golden import Golden
 from batcher.tasks.spec import TaskSpec
@@ -88,7 +87,7 @@ def price_steps(
     is_usable: Usable,
     golden: Sequence[Golden] = (),
 ) -> Price:
-    """Price what is left of a job: of each step what waits there and what is still to come to it.
+    """Price what is left of a job: of each step what has not ended there and what is still to come to it.
 
     Args:
         connection: any transaction.
@@ -97,17 +96,17 @@ def price_steps(
         is_usable: which of them there are keys for.
         golden: known answers of the last step, for the length of a usual one.
     """
-    total = price_pending(connection, steps[0], catalog, is_usable, golden if len(steps) == 1 else ())
+    total = price_left(connection, steps[0], catalog, is_usable, golden if len(steps) == 1 else ())
     coming: list[Size] = []
     lengths = (0.0, 0.0)
     for before, step in pairwise(steps):
         spec = TaskSpec.from_json(before.spec)
-        coming += _sizes(connection, before.id, pending_tiers(connection, before.id))
+        coming += _sizes(connection, before.id, tiers_left(connection, before.id))
         between = _sizes(connection, before.id, done_tiers(connection, before.id), answered=True)
         coming += between
         lengths = _lengths(connection, before, spec, catalog, is_usable) or lengths
         known = golden if step is steps[-1] else ()
-        total += price_pending(connection, step, catalog, is_usable, known)
+        total += price_left(connection, step, catalog, is_usable, known)
         total += _price_coming(connection, step, spec, coming, lengths, catalog, is_usable, known)
         total += Price(items=sum(size.items for size in between))
     return total
@@ -116,7 +115,7 @@ def price_steps(
 def _sizes(
     connection: Connection, job_id: int, tiers: Iterable[str], *, answered: bool = False
 ) -> list[Size]:
-    return [size for tier in tiers for size in pending_sizes(connection, job_id, tier, answered=answered)]
+    return [size for tier in tiers for size in sizes_left(connection, job_id, tier, answered=answered)]
 
 
 def _lengths(

@@ -18,7 +18,7 @@ from batcher.store.transitions import sources_of
 HANDED_OVER: Final = -1.0
 """The ``ready_at`` of a done item that the next step has taken."""
 
-_OPEN: Final = (ItemStatus.PENDING.value, ItemStatus.LEASED.value)
+OPEN_STATUSES: Final = (ItemStatus.PENDING.value, ItemStatus.LEASED.value)
 _ENDED: Final = (JobState.DONE.value, JobState.CANCELLED.value)
 
 
@@ -69,7 +69,7 @@ def submitted_hash() -> ColumnElement[Any]:
 
 def has_open_items(job_id: Any) -> ColumnElement[bool]:
     """Whether any item of a job is pending or leased."""
-    return exists().where(items.c.job_id == job_id, items.c.status.in_(_OPEN))
+    return exists().where(items.c.job_id == job_id, items.c.status.in_(OPEN_STATUSES))
 
 
 def has_unhanded(connection: Connection, stage_id: int) -> bool:
@@ -141,7 +141,7 @@ def reopen_stages(connection: Connection, job_id: int, now: float) -> None:
             .where(
                 jobs.c.id.in_(ids),
                 jobs.c.state == JobState.DONE.value,
-                exists().where(items.c.job_id == jobs.c.id, items.c.status.in_(_OPEN)),
+                exists().where(items.c.job_id == jobs.c.id, items.c.status.in_(OPEN_STATUSES)),
             )
             .values(values)
         )

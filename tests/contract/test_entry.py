@@ -19,7 +19,7 @@ from batcher.engine.control import Ending
 from batcher.engine.submission import take_up
 from batcher.limits.breaker import FAILURES, OPEN_S
 from batcher.money import cost_nusd
-from batcher.planning.pricing import price_pending
+from batcher.planning.pricing import price_left
 from batcher.routing.state import Routing, Target
 from batcher.runtime import Runtime
 from batcher.simulator.faults import Fault
@@ -109,8 +109,8 @@ def test_a_router_sends_each_document_where_it_belongs(runtime: Runtime, vendor_
     vendor_server.on_call(routing())
     job = submit(runtime, texts(7, 3))
     with runtime.store.read() as connection:
-        price = price_pending(connection, job, runtime.catalog, runtime.is_usable)
-        bare = price_pending(
+        price = price_left(connection, job, runtime.catalog, runtime.is_usable)
+        bare = price_left(
             connection,
             replace(job, spec=replace(TASK, router=None).spec().to_json()),
             runtime.catalog,

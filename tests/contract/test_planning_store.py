@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from batcher.budget.ledger import Account
+from batcher.budget.ledger import Account, Movement, Movements, job_account
+from batcher.cli.confirming import confirmed, price_job
 from batcher.documents.corpus import Parsed, Rejected, document_of_text
 from batcher.documents.records import document_of_images
 from batcher.domain import Image
@@ -15,14 +16,14 @@ from batcher.planning.caps import read_books
 from batcher.planning.evidence import Knowledge, Source
 from batcher.planning.history import History, read_history
 from batcher.planning.judging import JudgingPrice, price_judging
-from batcher.planning.pricing import price_pending
+from batcher.planning.pricing import price_left
 from batcher.planning.record import Estimate
 from batcher.planning.requests import fit_of
 from batcher.planning.survey import Stored, Survey, take_survey
 from batcher.quality.sampling import Sampling
 from batcher.runtime import Runtime
 from batcher.store.jobs import Job, get_job, set_estimate
-from batcher.store.tables import jobs
+from batcher.store.tables import items, jobs
 from tests.support.runs import JUDGE, MODEL, TASK, job_of, make_job, rows, run, spent
 from tests.support.vendor_server import VendorServer
 
@@ -114,7 +115,7 @@ def test_the_likely_price_of_the_rest_is_what_it_costs(runtime: Runtime) -> None
     before = spent(runtime)
     job = make_job(runtime, MORE)
     with runtime.store.read() as connection:
-        price = price_pending(connection, job, runtime.catalog, runtime.is_usable)
+        price = price_left(connection, job, runtime.catalog, runtime.is_usable)
     run(runtime, job.id)
     assert price.items == 20
     assert price.likely_nusd == pytest.approx(spent(runtime) - before, rel=0.1)
@@ -153,6 +154,37 @@ def test_what_is_drawn_or_asked_about_and_not_judged_is_priced_too(runtime: Runt
     assert waits.price.likely_nusd == pytest.approx(asked.price.likely_nusd, rel=0.1)
 
 
+def test_what_workers_are_at_already_is_told_and_kept_with_the_price(
+    runtime: Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(runtime, MORE, sampling=Sampling(share=1.0, at_least=0, seed=1, judge=JUDGE))
+    job = dataclasses.replace(job, source_options='{"folder": "."}')
+    found = price_job(runtime, job)
+    with runtime.store.write() as connection:
+        taken = select(items.c.id).where(items.c.job_id == job.id).order_by(items.c.id).limit(15)
+        connection.execute(update(items).where(items.c.id.in_(taken)).values(status="leased"))
+        account = job_account(job.id)
+        runtime.ledger.move(connection, _spent_on(account))
+    assert confirmed(runtime, job, yes=True)
+    told = capsys.readouterr().err
+    assert "Price of 20 calls: " in told
+    assert "Spent on it so far: $1.00." in told
+    assert "judging about 20 answers" in told
+    kept = Estimate.of_job(job_of(runtime, job.id))
+    assert kept is not None
+    assert (kept.items, kept.likely_nusd) == (20, found.all.likely_nusd + 10**9)
+    with runtime.store.write() as connection:
+        connection.execute(update(items).where(items.c.job_id == job.id).values(status="done"))
+    assert confirmed(runtime, job, yes=True)
+    assert "Nothing is left to pay for. Spent on it so far: $1.00." in capsys.readouterr().err
+
+
+def _spent_on(account: Account) -> Movements:
+    movements = Movements()
+    movements.add_to(account, Movement(0, 10**9))
+    return movements
+
+
 def judging_price(runtime: Runtime, job: Job) -> JudgingPrice | None:
     with runtime.store.read() as connection:
         return price_judging(connection, [job], runtime.catalog, runtime.is_usable)
@@ -165,7 +197,7 @@ def judging_nusd(runtime: Runtime) -> int:
 def test_items_of_one_content_are_priced_once(runtime: Runtime) -> None:
     job = make_job(runtime, {**TEXTS, **{f"copy-{source}": text for source, text in TEXTS.items()}})
     with runtime.store.read() as connection:
-        price = price_pending(connection, job, runtime.catalog, runtime.is_usable)
+        price = price_left(connection, job, runtime.catalog, runtime.is_usable)
     assert (price.items, price.calls) == (10, 10)
 
 
@@ -180,7 +212,7 @@ def test_a_survey_knows_what_is_answered_twice_there_and_rejected(runtime: Runti
     assert survey.tokens.count == 50
     job = make_job(runtime, [*corpus])
     with runtime.store.read() as connection:
-        price = price_pending(connection, job, runtime.catalog, runtime.is_usable)
+        price = price_left(connection, job, runtime.catalog, runtime.is_usable)
     assert price.items == survey.new
 
 
@@ -225,7 +257,7 @@ def test_an_estimate_is_kept_with_its_job(runtime: Runtime) -> None:
     job = make_job(runtime, TEXTS)
     assert Estimate.of_job(job) is None
     with runtime.store.write() as connection:
-        price = price_pending(connection, job, runtime.catalog, runtime.is_usable)
+        price = price_left(connection, job, runtime.catalog, runtime.is_usable)
         made = Estimate.of(price, 1_000, 5.0)
         set_estimate(connection, job.id, made.to_json())
         kept = Estimate.of_job(get_job(connection, job.id))

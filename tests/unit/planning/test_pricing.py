@@ -13,7 +13,7 @@ from batcher.catalog.models import Catalog, load_catalog
 from batcher.documents.records import document_of_text
 from batcher.engine.lane import LaneFactory
 from batcher.planning.admission import result_key
-from batcher.planning.pricing import price_pending
+from batcher.planning.pricing import price_left
 from batcher.providers.base import Provider
 from batcher.providers.factory import build_provider
 from batcher.settings import Settings
@@ -90,7 +90,7 @@ def test_the_worst_case_is_what_leasing_reserves(
 
     lane = LaneFactory(catalog, provider, str, lambda _: True, lambda _: TASK, 10.0).lane(job, "economy")
     with store.write() as connection:
-        price = price_pending(connection, job, catalog, lambda _: True)
+        price = price_left(connection, job, catalog, lambda _: True)
         reserved = sum(
             lane.first.item_reservation_nusd(item)
             for item in next_items(connection, job.id, "economy", 1.0, 100)
@@ -105,11 +105,11 @@ def test_the_worst_case_is_what_leasing_reserves(
 def test_nothing_pending_costs_nothing(store: Store) -> None:
     job = _job(store, [])
     with store.read() as connection:
-        price = price_pending(connection, job, _catalog(1000), lambda _: True)
+        price = price_left(connection, job, _catalog(1000), lambda _: True)
     assert (price.items, price.calls, price.worst_nusd, price.likely_nusd) == (0, 0, 0, 0)
 
 
 def test_a_tier_without_a_model_is_left_out(store: Store) -> None:
     job = _job(store, ["a text"])
     with store.read() as connection:
-        assert price_pending(connection, job, _catalog(1000), lambda _: False).items == 0
+        assert price_left(connection, job, _catalog(1000), lambda _: False).items == 0
