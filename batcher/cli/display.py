@@ -40,6 +40,8 @@ class Snapshot:
     Attributes:
         ended: items that need nothing more: done, failed or cancelled.
         total: all items that were not rejected.
+        in_flight: calls, None where that is not known, as ``tokens_per_s`` is then.
+        with_workers: documents that workers have taken, at work or waiting there.
         waiting: why nothing moves, or None.
         spent_nusd: today, of ``cap_nusd``.
         left_s: seconds until the end at the present rate, or None while that is unknown.
@@ -50,22 +52,22 @@ class Snapshot:
     failed: int
     ended: int
     total: int
-    in_flight: int
+    in_flight: int | None
     waiting: str | None
     documents_per_s: float
-    tokens_per_s: float
+    tokens_per_s: float | None
     spent_nusd: int
     cap_nusd: int | None
     left_s: float | None
+    with_workers: int = 0
 
     def rates(self) -> str:
         """``12.3 documents/s, 4,500 tokens/s, $0.12 of $5.00 today, 4 min 10 s left``."""
         cap = "" if self.cap_nusd is None else f" of {format_usd(self.cap_nusd)}"
-        parts = [
-            f"{self.documents_per_s:.1f} documents/s",
-            f"{self.tokens_per_s:,.0f} tokens/s",
-            f"{format_usd(self.spent_nusd)}{cap} today",
-        ]
+        parts = [f"{self.documents_per_s:.1f} documents/s"]
+        if self.tokens_per_s is not None:
+            parts.append(f"{self.tokens_per_s:,.0f} tokens/s")
+        parts.append(f"{format_usd(self.spent_nusd)}{cap} today")
         if self.left_s is not None:
             parts.append(f"{duration(self.left_s)} left")
         return ", ".join(parts)
@@ -75,6 +77,8 @@ class Snapshot:
         text = f"{self.done:,} of {self.total:,} done"
         if self.failed:
             text += f", {self.failed:,} failed"
+        if self.with_workers:
+            text += f", {self.with_workers:,} with workers"
         return text + (f", {self.in_flight} in flight" if self.in_flight else "")
 
 

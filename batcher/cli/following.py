@@ -66,7 +66,8 @@ def follow_jobs(
     with _signals() as stopped:
         while following.look():
             if finish_by is not None:
-                _pause_in_time(runtime, job_ids, finish_by)
+                with suppress(DependencyError):  # told by the look
+                    _pause_in_time(runtime, job_ids, finish_by)
             if stopped.wait(_LOOK_EVERY_S):
                 break
     return Followed(following.seconds, following.done, stopped.is_set())
@@ -133,6 +134,7 @@ class _Following:
         self._started = time.monotonic()
         self._next_count = 0.0
         self._done_before: int | None = None
+        self._is_store_away = False
         self.done = 0
         self._seen_done = 0
         self._said: list[str] = []
@@ -145,14 +147,21 @@ class _Following:
 
     def look(self) -> bool:
         """Show how far the jobs are; whether any is still under way."""
-        with suppress(DependencyError):
+        try:
             with self._runtime.store.read() as connection:
                 jobs = [get_job(connection, job_id) for job_id in self._job_ids]
             open_jobs = [job for job in jobs if job.state in _UNDER_WAY]
             if time.monotonic() >= self._next_count or not open_jobs:
                 self._show(open_jobs)
-            return bool(open_jobs)
-        return True
+        except DependencyError as error:
+            if not self._is_store_away:
+                self._display.say(f"Warning: {error}. This goes on watching, and says when it is back.")
+            self._is_store_away = True
+            return True
+        if self._is_store_away:
+            self._is_store_away = False
+            self._display.say("The database is back.")
+        return bool(open_jobs)
 
     def _show(self, open_jobs: Sequence[Job]) -> None:
         started = time.monotonic()
@@ -177,10 +186,11 @@ class _Following:
                 failed=counts[ItemStatus.FAILED],
                 ended=total - open_items,
                 total=total,
-                in_flight=counts[ItemStatus.LEASED],
+                in_flight=None,
+                with_workers=counts[ItemStatus.LEASED],
                 waiting="; ".join(reasons) or None,
                 documents_per_s=rate,
-                tokens_per_s=0.0,
+                tokens_per_s=None,
                 spent_nusd=today.spent_nusd if today else 0,
                 cap_nusd=today.cap_nusd if today else None,
                 left_s=open_items / rate if rate else None,

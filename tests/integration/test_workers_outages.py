@@ -73,8 +73,9 @@ def test_answers_held_through_an_outage_longer_than_a_lease_are_not_paid_for_twi
     vendor_server.configure(latency_s=1.5)
     worker = fleet.worker("--tier", "economy")
     fleet.table("docs", 4)
-    fleet.batcher("submit", "docs.jsonl", *CARDS, "--detach")
+    following = fleet.start("submit", "docs.jsonl", *CARDS, name="following")
     vendor_server.wait_for_calls(4)
+    following.wait_for("starts: ")
     others = Store(fleet.env["BATCHER_DATABASE_URL"])
     ledger, is_over = Ledger(others, "UTC"), threading.Event()
 
@@ -92,12 +93,16 @@ def test_answers_held_through_an_outage_longer_than_a_lease_are_not_paid_for_twi
             present = state_of(fleet)
             assert present["state"] == "trouble"
             assert "cannot be used" in present["trouble"]
+            assert "watching, and says when it is back" in following.log
         fleet.wait_for_state(1, JobState.DONE)
     finally:
         is_over.set()
         schedule.join()
         others.close()
     assert fleet.done(1) == 4
+    assert following.process.wait(30) == 0
+    assert following.log.count("cannot be used") == following.log.count("The database is back.") == 1
+    assert "0 tokens/s" not in following.log
     assert vendor_server.totals()["calls"] == 4
     with fleet.store.read() as connection:
         states = connection.execute(select(leases.c.state)).scalars().all()

@@ -71,6 +71,12 @@ def messages(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line.split(" ", 2)[2] for line in lines]
 
 
+def test_a_follower_tells_only_what_it_knows() -> None:
+    followed = replace(SNAPSHOT, in_flight=None, tokens_per_s=None, with_workers=1198)
+    assert followed.counts() == "1,200 of 5,000 done, 3 failed, 1,198 with workers"
+    assert followed.rates() == "12.3 documents/s, $0.12 of $5.00 today, 4 min 10 s left"
+
+
 def test_the_first_line_says_where_it_starts_and_later_ones_how_fast_it_is(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
