@@ -149,7 +149,10 @@ def cancel(settings: Settings, job: int) -> None:
             raise UsageError(f"Job {job} is {found.state}: there is nothing to cancel.")
         count = cancel_pending(connection, job)
         cancel_children(connection, job, runtime.store.now(connection))
-    note(f"Job {job} is cancelled, {count:,} item{'' if count == 1 else 's'} dropped. Its answers stay.")
+    dropped = f"{count:,} item{'' if count == 1 else 's'} dropped"
+    if found.state is JobState.INGESTING:
+        dropped += " so far: so is what is still read of its corpus"
+    note(f"Job {job} is cancelled, {dropped}. Its answers stay.")
 
 
 def _whole_job(connection: Connection, job_id: int) -> Job:

@@ -80,7 +80,7 @@ def follow_judges(
     while not over.interrupted:
         # The last answers were drawn after anybody looked.
         runtime.judging.keep_up(job_ids, at_once=True)
-        judges = _judges_at_work(runtime, job_ids)
+        judges = judges_at_work(runtime, job_ids)
         if not judges:
             break
         named = " and ".join(f"job {judge.id} ({judge.pinned_model})" for judge in judges)
@@ -90,7 +90,8 @@ def follow_judges(
     return over
 
 
-def _judges_at_work(runtime: Runtime, job_ids: Sequence[int]) -> list[Job]:
+def judges_at_work(runtime: Runtime, job_ids: Sequence[int]) -> list[Job]:
+    """The judges' jobs under these that run."""
     from batcher.store.judging import children_of
 
     with runtime.store.read() as connection:

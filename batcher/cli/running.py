@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from batcher.budget.spend import day_balance, job_balance
 from batcher.cli.display import Display, Snapshot, make_display
-from batcher.cli.following import Followed, follow_jobs, follow_judges
+from batcher.cli.following import Followed, follow_jobs, follow_judges, judges_at_work
 from batcher.cli.job_view import JobView, read_job_view
 from batcher.cli.output import duration, note
 from batcher.dispatch.finish_by import FINISH_BY_REASON, stop_in_time
@@ -73,6 +73,11 @@ class Run:
     exit_code: int
     by_workers: bool = False
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether only the watching has ended: workers go on, and what it came to is not known yet."""
+        return self.interrupted and self.by_workers
+
 
 def run_jobs(runtime: Runtime, job_ids: Sequence[int], finish_by: FinishBy | None = None) -> Run:
     """Run jobs to their end: in this process, or by workers where there is a broker.
@@ -133,7 +138,9 @@ def _concluded(
     codes = [exit_code(runtime, view) for view in views]
     for view, code in zip(views, codes, strict=True):
         display.conclude(_conclusion(view, code, over.seconds))
-    interrupted = over.interrupted and any(view.job.state in _UNFINISHED for view in views)
+    interrupted = over.interrupted and (
+        any(view.job.state in _UNFINISHED for view in views) or bool(judges_at_work(runtime, job_ids))
+    )
     return Run(
         views=views,
         started_at=start.at,
@@ -305,7 +312,9 @@ class _Follower:
 def explain_stop(run: Run) -> None:
     """Say how to go on, after a run that was interrupted."""
     unfinished = [view.job.id for view in run.views if view.job.state in _UNFINISHED]
-    if run.interrupted and unfinished:
+    if run.goes_on and not unfinished:
+        note("Not watching any more; workers go on judging. See how far they are: batcher status")
+    elif run.interrupted and unfinished:
         only = f" {unfinished[0]}" if len(unfinished) == 1 else ""
         if run.by_workers:
             note(f"Not watching any more; workers go on with it. Watch again: batcher status{only} --watch")

@@ -266,7 +266,7 @@ def _submit(
         echo_report(run)
     else:
         say("\n".join(digest.lines()))
-    if not is_watched():
+    if not is_watched() and not run.goes_on:
         runtime.alerts.tell(digest.alert())
     return run.exit_code
 

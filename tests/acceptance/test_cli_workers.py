@@ -81,6 +81,7 @@ def test_ctrl_c_ends_the_following_and_the_same_command_follows_again(
     assert "workers go on with it" in submitting.log
     assert f"goes on   with the workers; watch it with batcher status {job} --watch" in submitting.log
     assert "interrupted" not in submitting.log
+    assert digests(fleet, job) == [], "it is not over"
     assert fleet.job(job).state is JobState.RUNNING
     resumed = fleet.start("resume", job, name="resumed")
     resumed.wait_for("starts: ")
@@ -88,6 +89,13 @@ def test_ctrl_c_ends_the_following_and_the_same_command_follows_again(
     assert again.process.wait(30) == 0
     assert resumed.process.wait(30) == 0
     assert fleet.done(job) == 200
+    assert [title.split(",")[0] for title in digests(fleet, job)] == [f"Job {job} done: 200 of 200 done"]
+
+
+def digests(fleet: Fleet, job: int) -> list[str]:
+    """The titles of the digests that were sent of a job."""
+    told = fleet.batcher("alerts", "list", "--all", "--json").json
+    return [one["title"] for one in told if one["scope"].startswith(f"job:{job}/")]
 
 
 def test_a_detached_corpus_is_read_in_the_background_under_the_requests_lock(
@@ -104,8 +112,10 @@ def test_a_detached_corpus_is_read_in_the_background_under_the_requests_lock(
         busy = fleet.batcher("submit", "large.jsonl", *CARDS, "--detach", code=None)
         if "is being run right now by process" not in busy.err:
             assert "read" in log.read_text(), "the reading had just ended"
-    fleet.batcher("cancel", job)
+    cancelled = fleet.batcher("cancel", job).err
     wait_until(lambda: "read" in log.read_text())
+    if "not read any further" in log.read_text():
+        assert "dropped so far: so is what is still read of its corpus" in cancelled
     assert re.search(rf"Job {job}(: 20,000 documents read| is cancelled)", log.read_text())
     wait_until(lambda: not {"leased", "pending"} & set(fleet.counts(job)))
 
