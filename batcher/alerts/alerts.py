@@ -115,7 +115,7 @@ class Alerts:
         """Look whether anything is worth an alert, and put it into the book.
 
         Args:
-            job_ids: the jobs to look at; None for those that are running.
+            job_ids: the jobs to look at; None for those that run, and those that have just ended.
             rates: what this process has counted, if it runs jobs.
             thorough: also what takes counting: failed items, accuracy, standstill and the age of prices.
                 Without, a look is a few reads by key, whatever the size of the store.
@@ -132,7 +132,7 @@ class Alerts:
             with self._store.read() as connection:
                 now = self._store.now(connection)
                 last, today = self._days(connection, now)
-                jobs = read_jobs(connection, job_ids)
+                jobs = read_jobs(connection, job_ids, now)
                 days = list(dict.fromkeys((last, today)))
                 found = [
                     (alert, day or today)

@@ -39,6 +39,9 @@ _CAP: Final = re.compile(r"daily cap|cap of (job|provider|task|tier) (\S+)")
 """A cap's name within a reason."""
 
 
+_LATELY_S: Final = 300.0
+"""So long after its end a job is looked at once more: the schedule comes every ten seconds."""
+
 _KNOWN: Final = "golden"
 """Who has judged what the right answer was known of."""
 
@@ -68,8 +71,8 @@ class Thresholds:
     prices_days: int
 
 
-def read_jobs(connection: Connection, job_ids: Sequence[int] | None) -> list[Row[Any]]:
-    """What the rules need of these jobs; None for those that are running, or whose readers were lost."""
+def read_jobs(connection: Connection, job_ids: Sequence[int] | None, now: float) -> list[Row[Any]]:
+    """What the rules need of these jobs; None for those that run, have just ended, or lost their readers."""
     columns = (jobs.c.id, jobs.c.task, jobs.c.purpose, jobs.c.paths)
     states = (jobs.c.state, jobs.c.reason, jobs.c.resume_at)
     times = (jobs.c.waiting_reason, jobs.c.started_at, jobs.c.finished_at)
@@ -77,7 +80,9 @@ def read_jobs(connection: Connection, job_ids: Sequence[int] | None) -> list[Row
     if job_ids is None:
         # The steps of a staged job are spoken of as that job.
         lost = (jobs.c.state == JobState.PAUSED.value) & jobs.c.reason.startswith(HALF_READ)
-        query = query.where((jobs.c.state == JobState.RUNNING.value) | lost, not_(is_stage()))
+        # Where workers do the work, perhaps nobody who submitted them is there to tell of their end.
+        ended = (jobs.c.state == JobState.DONE.value) & (jobs.c.finished_at > now - _LATELY_S)
+        query = query.where((jobs.c.state == JobState.RUNNING.value) | lost | ended, not_(is_stage()))
     else:
         query = query.where(jobs.c.id.in_(job_ids))
     return list(connection.execute(query))

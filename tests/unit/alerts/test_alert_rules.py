@@ -184,6 +184,17 @@ def test_a_finished_job_is_told_where_that_is_switched_on(house: House) -> None:
     assert alerts.check([job_id]) == 0
 
 
+def test_whoever_looks_tells_of_a_job_that_has_just_ended(house: House) -> None:
+    """Workers ended it, and nobody watches: the schedule looks at no job in particular."""
+    house.job("done", finished_at=NOON - 86_400)
+    job_id = house.job("done", finished_at=NOON - 20)
+    house.items(job_id, {"done": 2, "failed": 12})
+    alerts = house.alerts(alert_rules={"job_done": True})
+    assert alerts.check() == 2
+    assert house.rules() == [("job_done", f"job:{job_id}"), ("job_failed", f"job:{job_id}/items")]
+    assert alerts.check() == 0
+
+
 def test_a_rule_that_is_off_raises_nothing(house: House) -> None:
     house.cap("day", 100)
     house.spend("day", 90)
@@ -261,7 +272,7 @@ def test_accuracy_at_the_floor_is_hardly_ever_told_however_often_one_looks(house
     for _ in range(runs):
         job_id, scored, right, below = house.job(waiting_reason="x"), 0, 0, False
         with house.store.write() as connection:
-            [job] = read_jobs(connection, [job_id])
+            [job] = read_jobs(connection, [job_id], NOON)
             for _ in range(30):
                 correct = [draw.random() < 0.8 for _ in range(10)]
                 rows = [
