@@ -139,4 +139,6 @@ def test_a_worker_without_a_key_says_so_and_a_job_without_a_worker_asks_for_one(
     assert "needs a key: set OPENAI_API_KEY" in present["trouble"]
     assert "tier economy is not served here" in worker.log
     assert "OPENAI_API_KEY" in fleet.batcher("workers").out
+    told = fleet.batcher("status", 1).out
+    assert "batcher status 1 --watch   (no worker holds any of it just now)" in told
     assert worker.stop() == 0
