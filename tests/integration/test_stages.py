@@ -117,7 +117,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, vendor: VendorProcess) -> It
 def test_two_workers_of_one_tier_each_do_a_staged_job_side_by_side(
     fleet: Fleet, vendor: VendorProcess
 ) -> None:
-    vendor.configure(latency_s=0.05)
+    vendor.configure(latency_s=0.2)
     write_table(fleet.folder / "wide.jsonl", 120)
     words = ("submit", "wide.jsonl", "--task", "./staged", "--yes", "--json")
     told = fleet.batcher(*words).json
