@@ -95,7 +95,7 @@ class Shortages:
             self._ledger.lock(connection)
             now = self._store.now(connection)
             tomorrow = self._ledger.next_day_starts_at(self._ledger.today(connection))
-        if lane.ladder is not None and not error.is_follow_up:
+        if not error.is_follow_up and lane.ladder is not None:
             self.steps.add(lane.queue, mark)
             # Another process may try sooner, which knows nothing of it; this one does as soon as it fits.
             return now + _LEFT_TO_OTHERS_S if error.may_pass else tomorrow

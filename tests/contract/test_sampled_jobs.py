@@ -19,8 +19,8 @@ from batcher.quality.sampling import Sampling, uniform
 from batcher.runtime import Runtime
 from batcher.store.jobs import Job
 from batcher.store.judging import children_of
-from batcher.store.leases import next_chance_at
 from batcher.store.tables import items, jobs
+from batcher.store.turns import next_chance_at
 from batcher.tasks import Task, scorers
 from batcher.tasks.golden import Golden, GoldenRow
 from tests.support.runs import (
