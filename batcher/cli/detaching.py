@@ -143,7 +143,9 @@ def _read(runtime: Runtime, job: Job) -> Intake:
 
 def _let_a_stop_be_an_interruption() -> None:
     """SIGTERM, as a machine that shuts down sends it, leaves the job paused like Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Both, whatever it inherited: a shell's background jobs are started with SIGINT ignored.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 def _log_file(runtime: Runtime, job_id: int) -> Path:

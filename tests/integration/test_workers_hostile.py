@@ -101,7 +101,7 @@ def alerts_of(fleet: Fleet, job_id: int) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_reader_that_is_stopped_leaves_its_job_paused(fleet: Fleet, number: int) -> None:
-    fleet.table("large", 150_000)
+    fleet.table("large", 60_000)
     fleet.batcher("submit", "large.jsonl", *CARDS, "--detach", "--max-cost", "0")
     reader = wait_until(lambda: reader_of(fleet, 1))
     os.kill(reader, number)
