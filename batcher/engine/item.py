@@ -296,6 +296,8 @@ class ItemRunner:
                 raise Failed(outcome.failure, outcome.error, may_climb=may_climb)
 
     async def _wait_to_retry(self, binding: Binding, outcome: Fault, delay_s: float) -> None:
+        if self._services.is_stopping(self.job_id):
+            raise LaneStoppedError("stopping")
         why = f"retrying {binding.model.provider} after {outcome.failure} ({outcome.error})"
         self._services.observer.item_waits(why, delay_s)
         await asyncio.sleep(delay_s)

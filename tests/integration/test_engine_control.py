@@ -186,6 +186,27 @@ def test_a_stop_while_a_cap_refuses_a_call_gives_its_item_back(
     assert held(runtime) == []
 
 
+def test_a_call_that_fails_after_a_stop_is_not_waited_for_again(
+    runtime: Runtime, vendor_server: VendorServer
+) -> None:
+    vendor_server.configure(latency_s=0.5)
+    vendor_server.add_fault(status=503, headers={"retry-after": "50"}, times=None)
+    job = make_job(runtime, ONE)
+
+    async def main() -> Ending:
+        engine = runtime.engine()
+        running = asyncio.create_task(engine.run([job.id]))
+        await asyncio.to_thread(vendor_server.wait_for_calls, 1)
+        engine.stop()
+        ending = await asyncio.wait_for(running, 20)
+        await runtime.aclose()
+        return ending
+
+    assert asyncio.run(main()) is Ending.STOPPED
+    assert item_statuses(runtime, job.id) == {"pending": 1}
+    assert reserved(runtime) == 0
+
+
 def held(runtime: Runtime) -> list[tuple[int, str]]:
     """The chunks that somebody works on, by the books."""
     with runtime.store.read() as connection:
