@@ -250,7 +250,7 @@ async def test_a_lost_redis_leaves_each_a_safe_share_and_comes_back(server: Redi
         server.start()
         await eventually(lambda: one.trouble() == "" and two.trouble() == "")
         logs = await asyncio.gather(admissions(one, 2), admissions(two, 2))
-        assert 340 <= sum(map(len, logs)) <= 2 * 200 + 20
+        assert 380 <= sum(map(len, logs)) <= 2 * 200 + 20
     assert len([sentence for sentence in said if "is away (" in sentence]) == 2
     assert len([sentence for sentence in said if "is back" in sentence]) == 2
 
