@@ -25,7 +25,7 @@ from race_books import Books, Watch
 from race_course import Course, databases
 from race_workers import Workers
 
-from batcher.engine.leasing import reclaim_lost
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.money import format_usd, usd_to_nusd
 
 STOP_EVERY_S: Final = 4.0

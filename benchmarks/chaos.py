@@ -34,7 +34,7 @@ from sqlalchemy import func, select, text
 from batcher.dispatch.celery_app import WORK, make_app, queue_of
 from batcher.dispatch.waking import Waker
 from batcher.domain import JobState
-from batcher.engine.leasing import reclaim_lost
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.errors import DependencyError
 from batcher.store.tables import leases
 

@@ -44,7 +44,7 @@ from throughput import CURATOR, Benchmark, curator_python
 
 from batcher.budget.ledger import job_account
 from batcher.domain import ItemStatus
-from batcher.engine.leasing import reclaim_lost
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.runtime import Runtime
 from batcher.store.item_counts import count_items
 

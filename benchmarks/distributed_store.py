@@ -18,7 +18,8 @@ from sqlalchemy import Connection, func, select, text
 from batcher.cli.job_view import read_job_view
 from batcher.domain import JobState
 from batcher.engine.lane import LaneFactory
-from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
+from batcher.engine.leasing import Chunk, Leaser
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.money import usd_to_nusd
 from batcher.runtime import Runtime
 from batcher.store.jobs import NewJob, create_job, set_state

@@ -133,7 +133,7 @@ def cancel(settings: Settings, job: int) -> None:
     """
     from batcher.domain import JobState
     from batcher.engine.children import cancel_children
-    from batcher.engine.leasing import reclaim_lost
+    from batcher.engine.reclaiming import reclaim_lost
     from batcher.runtime import Runtime
     from batcher.store.job_items import cancel_pending
     from batcher.store.jobs import set_state
@@ -200,7 +200,7 @@ def _resumable(runtime: Runtime) -> list[Job]:
 
     Workers share theirs: those jobs are rung for again.
     """
-    from batcher.engine.leasing import reclaim_lost
+    from batcher.engine.reclaiming import reclaim_lost
     from batcher.engine.submission import PAUSED_BY_USER
     from batcher.store.jobs import UNFINISHED, list_jobs
     from batcher.store.leases import active_workers

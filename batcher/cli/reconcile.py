@@ -98,7 +98,7 @@ def _take_back(runtime: Runtime, *, as_json: bool) -> None:
 
 def _reclaim(runtime: Runtime) -> int:
     """Take back the chunks of lost workers, so that what they sent counts as spent; returns how many."""
-    from batcher.engine.leasing import reclaim_lost
+    from batcher.engine.reclaiming import reclaim_lost
 
     chunks = reclaim_lost(runtime.store, runtime.ledger)
     if chunks:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from batcher.domain import JobState
 from batcher.engine.deserted import pause_deserted
-from batcher.engine.leasing import reclaim_lost, resume_due
 from batcher.engine.log import log_done
+from batcher.engine.reclaiming import reclaim_lost, resume_due
 from batcher.store.job_items import cancel_leftovers
 from batcher.store.jobs import finish_if_complete, list_job_ids
 from batcher.store.turns import ready_tiers, workable_job_ids

@@ -15,16 +15,18 @@ from batcher.budget.ledger import Ledger
 from batcher.domain import ItemStatus, JobState, Purpose
 from batcher.engine.control import INTERRUPTED, Control, Ending, joined
 from batcher.engine.fitting import Shortage
+from batcher.engine.held_leases import HeldLease, HeldLeases
 from batcher.engine.item import ItemRunner
 from batcher.engine.judging import Judging
 from batcher.engine.lane import Lane, LaneFactory, read_images, read_parts, read_steps
-from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
+from batcher.engine.leasing import Chunk, Leaser
 from batcher.engine.marks import BudgetExhaustedError, LeaseLostError
 from batcher.engine.options import EngineOptions
 from batcher.engine.patience import Patience, patience_with
 from batcher.engine.progress import Progress
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.engine.sample_scoring import Watch
-from batcher.engine.sender import HeldLease, LaneStoppedError, Services
+from batcher.engine.sender import LaneStoppedError, Services
 from batcher.engine.stages import HandOver
 from batcher.engine.together import Together
 from batcher.engine.traffic import Traffic
@@ -32,7 +34,6 @@ from batcher.engine.writer import Writer
 from batcher.limits.clock import Moment
 from batcher.store.database import Store
 from batcher.store.jobs import list_job_ids
-from batcher.store.leases import renew
 from batcher.store.turns import next_chance_at
 
 POLL_S: Final = 2.0
@@ -73,7 +74,7 @@ class Engine:
         self._shortages = self._leaser.shortages
         self._patience = Patience(patience_with(store), options.lease_s / 3)
         self._writer = Writer(store, ledger, self._thread, self._patience)
-        self._leases: dict[int, HeldLease] = {}
+        self._leases = HeldLeases(store, options.lease_s)
         self._running: dict[asyncio.Task[None], ItemRunner] = {}
         self._changed = asyncio.Event()
         self._tiers: Sequence[str] | None = None
@@ -255,8 +256,7 @@ class Engine:
                 return leased
 
     def _start(self, chunk: Chunk, asked: Moment) -> None:
-        lease = HeldLease(chunk.lease_id, self._options.lease_s, len(chunk.items), asked)
-        self._leases[lease.id] = lease
+        lease = self._leases.add(chunk.lease_id, len(chunk.items), asked)
         self._items_at_work[chunk.lane.job.id] += len(chunk.items)
         self.progress.log.leased(chunk)
         for item in chunk.items:
@@ -292,7 +292,7 @@ class Engine:
             self._items_at_work[lane.job.id] -= 1
             lease.unfinished -= 1
             if lease.unfinished == 0 and self._fault is None and not self._abandoned:
-                self._leases.pop(lease.id, None)
+                self._leases.end(lease.id)
                 self._writer.close_lease(lease.id)
 
     def _count(self, runner: ItemRunner, lane: Lane) -> None:
@@ -348,24 +348,13 @@ class Engine:
         """Renew the leases well before they expire; learn which ones are lost; take lost ones of others."""
         while True:
             await asyncio.sleep(self._options.lease_s / 3)
-            asked, known = Moment.now(), list(self._leases.values())
-            held = await self._in_thread(self._renew, [lease.id for lease in known])
-            for lease in known:
-                if lease.id in held:
-                    lease.renewed(asked)
-                else:
-                    lease.lost()
+            asked, known = Moment.now(), self._leases.known()
+            self._leases.learn(known, await self._in_thread(self._leases.renew, known), asked)
             if self._patience.back_for_s() < self._options.lease_s:
                 # Nobody could renew while the store was away: others have to come back first.
                 continue
             if await self._in_thread(reclaim_lost, self._store, self._ledger):
                 self._changed.set()
-
-    def _renew(self, lease_ids: list[int]) -> set[int]:
-        if not lease_ids:
-            return set()
-        with self._store.write() as connection:
-            return renew(connection, lease_ids, self._store.now(connection) + self._options.lease_s)
 
     async def _watch(self, job_ids: Sequence[int] | None) -> None:
         """Notice pause and cancel; let readers in other processes know why the run waits."""

@@ -7,7 +7,6 @@ the reason first; the others read it within a second.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -15,6 +14,7 @@ from sqlalchemy import Connection
 
 from batcher.alerts.book import Alert, Rule, raise_alert
 from batcher.budget.ledger import Ledger
+from batcher.engine.pace import Pace
 from batcher.engine.sample_scoring import SampleScorer
 from batcher.errors import ConfigurationError
 from batcher.planning.routing import Router
@@ -51,7 +51,7 @@ class FloorWatch:
         self._router = router
         self._scorer = SampleScorer(store, find_task)
         self._seen: dict[int, int] = {}
-        self._next_look_at = 0.0
+        self._pace = Pace(LOOK_EVERY_S, LOOK_SHARE)
 
     def keep_up(self, job_ids: Sequence[int] | None, *, at_once: bool = False) -> None:
         """Look at these jobs, if it is time.
@@ -60,15 +60,13 @@ class FloorWatch:
             job_ids: those of a run; None for all that are running.
             at_once: look even if the last look was a moment ago, and however little was scored since.
         """
-        if not at_once and time.monotonic() < self._next_look_at:
+        if not (at_once or self._pace.is_due()):
             return
-        started = time.monotonic()
-        with self._store.read() as connection:
-            found = [get_job(connection, job_id) for job_id in routed_jobs(connection, job_ids)]
-        for job in found:
-            self._look_after(job, at_once=at_once)
-        took = time.monotonic() - started
-        self._next_look_at = time.monotonic() + max(LOOK_EVERY_S, LOOK_SHARE * took)
+        with self._pace.looking():
+            with self._store.read() as connection:
+                found = [get_job(connection, job_id) for job_id in routed_jobs(connection, job_ids)]
+            for job in found:
+                self._look_after(job, at_once=at_once)
 
     def _look_after(self, job: Job, *, at_once: bool) -> None:
         self._scorer.score(job)

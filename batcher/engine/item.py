@@ -22,9 +22,10 @@ from batcher.engine.climber import Climber
 from batcher.engine.climbing import Rung
 from batcher.engine.entry import PATIENCE
 from batcher.engine.failing import Failed, TooLongError
+from batcher.engine.held_leases import HeldLease
 from batcher.engine.lane import Lane, load_document
 from batcher.engine.parts import group_by_size
-from batcher.engine.sender import HeldLease, LaneStoppedError, ModelStoppedError, Sender, Services
+from batcher.engine.sender import LaneStoppedError, ModelStoppedError, Sender, Services
 from batcher.store.attempts import NewResult
 from batcher.store.item_changes import ItemChange
 from batcher.store.leases import QueuedItem

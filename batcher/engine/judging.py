@@ -23,6 +23,7 @@ from batcher.budget.ledger import Ledger
 from batcher.catalog.models import Catalog, Model
 from batcher.catalog.privacy import Place
 from batcher.domain import JobState, Purpose
+from batcher.engine.pace import Pace
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 from batcher.planning.admission import result_key
 from batcher.planning.learned_ladders import judge_of_ladder
@@ -87,7 +88,7 @@ class Judging:
         self._tell_again_at: dict[int, float] = {}
         self._of_ladders: dict[int | None, str | None] = {}
         self._turn = threading.Lock()
-        self._next_look_at = 0.0
+        self._pace = Pace(LOOK_EVERY_S, LOOK_SHARE)
 
     def keep_up(self, job_ids: Sequence[int] | None, *, at_once: bool = False) -> bool:
         """Write down new verdicts and ask for those that are missing.
@@ -99,12 +100,10 @@ class Judging:
         Returns:
             Whether there is new work for an engine.
         """
-        if not at_once and time.monotonic() < self._next_look_at:
+        if not (at_once or self._pace.is_due()):
             return False
-        started = time.monotonic()
-        with self._turn:
+        with self._pace.looking(), self._turn:
             made = sum([self._look_after(job) for job in self._to_judge(job_ids)])
-        self._next_look_at = time.monotonic() + max(LOOK_EVERY_S, LOOK_SHARE * (time.monotonic() - started))
         return made > 0
 
     def _to_judge(self, job_ids: Sequence[int] | None) -> list[Job]:

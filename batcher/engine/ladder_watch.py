@@ -7,7 +7,6 @@ would be trusted without evidence.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -15,6 +14,7 @@ from sqlalchemy import Connection
 
 from batcher.alerts.book import Alert, Rule, raise_alert
 from batcher.budget.ledger import Ledger
+from batcher.engine.pace import Pace
 from batcher.engine.sample_scoring import SampleScorer
 from batcher.planning.ladder_record import read_production
 from batcher.routing.choice import percent
@@ -57,7 +57,7 @@ class LadderWatch:
         self._scorer = SampleScorer(store, find_task)
         self._policies: dict[int, LadderPolicy] = {}
         self._seen: dict[int, int] = {}
-        self._next_look_at = 0.0
+        self._pace = Pace(LOOK_EVERY_S, LOOK_SHARE)
 
     def keep_up(self, job_ids: Sequence[int] | None, *, at_once: bool = False) -> None:
         """Look at these jobs, if it is time.
@@ -66,16 +66,14 @@ class LadderWatch:
             job_ids: those of a run; None for all that are running.
             at_once: look even if the last look was a moment ago, and however little was checked since.
         """
-        if not at_once and time.monotonic() < self._next_look_at:
+        if not (at_once or self._pace.is_due()):
             return
-        started = time.monotonic()
-        with self._store.read() as connection:
-            found = [get_job(connection, job_id) for job_id in climbing_jobs(connection, job_ids)]
-        for job in found:
-            self._scorer.score(job)
-            self._look_at(job, at_once=at_once)
-        took = time.monotonic() - started
-        self._next_look_at = time.monotonic() + max(LOOK_EVERY_S, LOOK_SHARE * took)
+        with self._pace.looking():
+            with self._store.read() as connection:
+                found = [get_job(connection, job_id) for job_id in climbing_jobs(connection, job_ids)]
+            for job in found:
+                self._scorer.score(job)
+                self._look_at(job, at_once=at_once)
 
     def _look_at(self, job: Job, *, at_once: bool) -> None:
         ladder_id = job.ladder_policy_id

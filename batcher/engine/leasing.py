@@ -1,4 +1,4 @@
-"""Leasing a chunk and reserving its worst case: one transaction. Taking lost chunks back: another."""
+"""Leasing a chunk and reserving its worst case: one transaction."""
 
 from __future__ import annotations
 
@@ -10,20 +10,17 @@ from typing import Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from batcher.budget.ledger import Funding, Ledger, Movement, Movements, accounts_of, least_room
-from batcher.domain import JobState
-from batcher.engine.booking import funding_of
+from batcher.budget.ledger import Funding, Ledger, accounts_of, least_room
 from batcher.engine.fitting import Floor, Shortage, cheapest_of, shortage_of, that_fit
 from batcher.engine.lane import Lane, LaneFactory, NoLaneError
+from batcher.engine.reclaiming import release
 from batcher.engine.routes import Lesson, Routes
 from batcher.engine.shortages import Shortages
-from batcher.engine.worker_names import is_dead, worker_name
+from batcher.engine.worker_names import worker_name
 from batcher.errors import ConfigurationError, StoreAwayError
-from batcher.store.database import RETURN_S, Store
-from batcher.store.job_items import wake_pending
-from batcher.store.jobs import Job, due_jobs, get_job, set_state
+from batcher.store.database import Store
+from batcher.store.jobs import Job, get_job
 from batcher.store.leases import (
-    LostLease,
     NewLease,
     QueuedItem,
     active_workers,
@@ -145,7 +142,7 @@ class Leaser:
         unknown = [
             lease_id for lease_id, worker in held if worker == self._worker and lease_id > self._newest_id
         ]
-        _release(connection, self._ledger, take_lost(connection, 0.0, unknown))
+        release(connection, self._ledger, take_lost(connection, 0.0, unknown))
 
     def _make_lane(self, missing: NoLaneError) -> None:
         job = missing.job
@@ -354,47 +351,3 @@ class Leaser:
         if job_id not in self._jobs:
             self._jobs[job_id] = get_job(connection, job_id)
         return self._jobs[job_id]
-
-
-def reclaim_lost(store: Store, ledger: Ledger) -> int:
-    """Take back the chunks of workers that are gone; returns how many chunks.
-
-    What was marked as sending stays on the books as spent at its worst case, what was reserved and never
-    marked is released.
-    """
-    with store.read() as connection:
-        dead = [lease_id for lease_id, worker in active_workers(connection) if is_dead(worker)]
-        # Nobody could renew while the store was away: those who live come back first.
-        now = store.now(connection) if store.back_for_s() >= RETURN_S else 0.0
-    with store.write() as connection:
-        ledger.lock(connection)
-        lost = take_lost(connection, now, dead)
-        _release(connection, ledger, lost)
-    return len(lost)
-
-
-def _release(connection: Connection, ledger: Ledger, lost: Sequence[LostLease]) -> None:
-    movements = Movements()
-    for lease in lost:
-        movements.add(funding_of(lease.unused), Movement(-lease.unused.reserved_nusd, 0))
-        for money in lease.sending:
-            movements.add(funding_of(money), Movement(-money.reserved_nusd, money.reserved_nusd))
-    ledger.move(connection, movements)
-
-
-def resume_due(store: Store, ledger: Ledger) -> list[int]:
-    """Set the jobs running again that a cap paused until now; returns their ids.
-
-    The ledger's new day opens with it, so that what they lease is booked there. A job whose cap is still in
-    the way pauses again, until the next day.
-    """
-    with store.write() as connection:
-        ledger.lock(connection)
-        now = store.now(connection)
-        due = due_jobs(connection, now)
-        if due:
-            ledger.today(connection)
-        for job_id in due:
-            wake_pending(connection, job_id)
-            set_state(connection, job_id, JobState.RUNNING, now, only=[JobState.PAUSED])
-    return due

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -11,58 +10,21 @@ from typing import Any, Final, Protocol
 from batcher.domain import Image
 from batcher.engine.binding import Binding
 from batcher.engine.call import Call, Fault, Valid, fault_of_error, not_sent, read_completion
+from batcher.engine.held_leases import HeldLease
 from batcher.engine.lane import Lane
 from batcher.engine.marks import BudgetExhaustedError, LeaseLostError, Mark
 from batcher.engine.policy import RetryLimits
 from batcher.engine.traffic import Traffic
 from batcher.engine.writer import Writer
 from batcher.limits.base import Permit
-from batcher.limits.clock import Moment
 from batcher.providers.base import NotSentError, ProviderError
-from batcher.store.attempts import SEQUENCE_BITS, Settlement
+from batcher.store.attempts import Settlement
 from batcher.store.leases import QueuedItem
 from batcher.store.results import StepAnswer
 from batcher.tasks.rendering import text_bytes
 
 _BYTES_PER_TOKEN = 4
 """For rate limits only; what a call really used is booked when its answer is in."""
-
-
-class HeldLease:
-    """A lease as its worker sees it.
-
-    Args:
-        lease_id: the fencing token.
-        lasts_s: how long it is valid if it is not renewed.
-        unfinished: how many items it has.
-        asked: a moment before the store gave it.
-
-    Attributes:
-        unfinished: how many of its items have not ended.
-    """
-
-    def __init__(self, lease_id: int, lasts_s: float, unfinished: int, asked: Moment) -> None:
-        self.id = lease_id
-        self.unfinished = unfinished
-        self._lasts_s = lasts_s
-        self._since: Moment | None = asked
-        self._sequence = itertools.count()
-
-    def renewed(self, asked: Moment) -> None:
-        """The store renewed it, some time after this moment."""
-        self._since = asked
-
-    def lost(self) -> None:
-        """The store gave it to another worker."""
-        self._since = None
-
-    def is_valid(self) -> bool:
-        """Whether it surely is this worker's still, however long the process or the machine slept."""
-        return self._since is not None and self._since.passed_s() < self._lasts_s
-
-    def next_attempt_id(self) -> int:
-        """A fresh attempt id, unique across workers."""
-        return (self.id << SEQUENCE_BITS) | next(self._sequence)
 
 
 class LaneStoppedError(Exception):

@@ -19,8 +19,8 @@ from batcher.documents.paths import STDIN
 from batcher.domain import JobState, Purpose
 from batcher.engine.children import resume_children
 from batcher.engine.ingestion import Intake, ingest
-from batcher.engine.leasing import reclaim_lost
 from batcher.engine.reading import expect_reader, paused_if_unread
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.engine.worker_names import process_of
 from batcher.errors import UsageError
 from batcher.planning.entry import EntryRules

@@ -30,8 +30,9 @@ from batcher.budget.ledger import Account, Funding, Ledger, accounts_of
 from batcher.domain import AttemptState, Purpose
 from batcher.engine.fitting import Shortage
 from batcher.engine.lane import LaneFactory
-from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
+from batcher.engine.leasing import Chunk, Leaser
 from batcher.engine.marks import BudgetExhaustedError, LeaseLostError, Mark
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.engine.writer import Writer, _Asked, _Group
 from batcher.runtime import Runtime
 from batcher.store.attempts import SEQUENCE_BITS, Settlement

@@ -13,8 +13,9 @@ from sqlalchemy import select, text
 from batcher.budget.ledger import Account, Funding, Ledger, Movement, Movements, accounts_of
 from batcher.domain import AttemptState, JobState, Purpose
 from batcher.engine.lane import LaneFactory
-from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
+from batcher.engine.leasing import Chunk, Leaser
 from batcher.engine.marks import Mark
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.engine.writer import Writer, _Asked, _Group
 from batcher.runtime import Runtime
 from batcher.store.attempts import SEQUENCE_BITS, Settlement

@@ -10,8 +10,8 @@ from sqlalchemy.exc import OperationalError
 from batcher.budget.ledger import Ledger
 from batcher.domain import JobState
 from batcher.engine.deserted import pause_deserted
-from batcher.engine.leasing import reclaim_lost
 from batcher.engine.reading import READER_S, Reader, expect_reader, paused_if_unread
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.errors import StoreAwayError, UsageError
 from batcher.store.database import LONG_AWAY_S, RETURN_S, Store
 from batcher.store.jobs import Job, NewJob, create_job, get_job, set_state

@@ -11,8 +11,9 @@ from sqlalchemy import update
 from batcher.domain import JobState
 from batcher.engine.control import Ending
 from batcher.engine.lane import LaneFactory
-from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
+from batcher.engine.leasing import Chunk, Leaser
 from batcher.engine.marks import Mark
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.runtime import Runtime
 from batcher.store.jobs import set_state
 from batcher.store.results import count_models

@@ -14,7 +14,7 @@ from batcher.budget.ledger import job_account
 from batcher.budget.spend import View, read_spend
 from batcher.domain import ItemStatus, JobState
 from batcher.engine.control import Ending
-from batcher.engine.leasing import resume_due
+from batcher.engine.reclaiming import resume_due
 from batcher.engine.stages import PAGE, HandOver
 from batcher.engine.submission import PAUSED_BY_USER, take_up
 from batcher.export.lines import open_results

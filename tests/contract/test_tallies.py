@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 from batcher.budget.spend import spend_of_job
 from batcher.domain import ItemStatus
 from batcher.engine.lane import LaneFactory
-from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
+from batcher.engine.leasing import Chunk, Leaser
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.runtime import Runtime
 from batcher.store.attempts import NewResult, insert_results
 from batcher.store.database import Store

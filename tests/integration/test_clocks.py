@@ -14,7 +14,7 @@ from sqlalchemy import update
 from batcher.budget.ledger import Account, Funding, Ledger, accounts_of
 from batcher.domain import JobState
 from batcher.engine.control import Ending
-from batcher.engine.leasing import resume_due
+from batcher.engine.reclaiming import resume_due
 from batcher.engine.submission import PAUSED_BY_USER
 from batcher.runtime import Runtime
 from batcher.store.database import Store

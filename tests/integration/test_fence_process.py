@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from batcher.engine.leasing import reclaim_lost
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.runtime import Runtime
 from tests.support.runs import balances, item_statuses, make_job, make_runtime, rows
 from tests.support.stopped_processes import stop_outside_a_transaction

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import update
 
 from batcher.engine.control import Ending
-from batcher.engine.leasing import Chunk, Leaser, reclaim_lost
+from batcher.engine.leasing import Chunk, Leaser
+from batcher.engine.reclaiming import reclaim_lost
 from batcher.engine.shortages import Shortages
 from batcher.runtime import Runtime
 from batcher.store.jobs import get_job

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from batcher.engine.control import Ending
-from batcher.engine.leasing import reclaim_lost
 from batcher.engine.marks import Mark
+from batcher.engine.reclaiming import reclaim_lost
 from tests.support.runs import MODEL, item_statuses, make_job, make_runtime, reserved, rows, spent
 from tests.support.vendor_server import VendorServer
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from batcher.engine.sender import HeldLease
+from batcher.engine.held_leases import HeldLease
 from batcher.limits.clock import Moment
 
 
