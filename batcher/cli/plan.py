@@ -294,15 +294,16 @@ def _stored(order: Order, connection: Connection | None, known: Job | None) -> S
 def _survey(runtime: Runtime, steps: list[tuple[Order, Stored | None]]) -> list[Survey]:
     """What each step of the order has to do."""
     from batcher.cli.reading import ReadingNote
-    from batcher.documents.corpus import SourceOptions, read_corpus
+    from batcher.documents.corpus import read_corpus
     from batcher.engine.ingestion import Intake
+    from batcher.engine.submission import sources_of
     from batcher.planning.staged_plan import survey_steps
     from batcher.planning.survey import take_survey
 
     order, stored = steps[0]
     request = order.request
     max_file_bytes = int(runtime.settings.max_file_mb * 1_000_000)
-    options = SourceOptions(max_file_bytes, request.text_column, request.id_column, request.limit)
+    options = sources_of(order).options(max_file_bytes)
     with (
         ReadingNote() as reading,
         closing(read_corpus(request.paths, options, sys.stdin.buffer)) as corpus,

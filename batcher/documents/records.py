@@ -50,12 +50,15 @@ class SourceOptions:
         text_column: the column that holds the text of a table; None tries the common names.
         id_column: the column that names the rows of a table; None takes ``id`` where there is one.
         limit: stop after so many parsed documents.
+        golden: the file of known answers, its real path. It is read for rows that bring a text; it is never a
+            document itself, wherever it lies.
     """
 
     max_file_bytes: int
     text_column: str | None = None
     id_column: str | None = None
     limit: int | None = None
+    golden: str | None = None
 
 
 class ContentError(Exception):

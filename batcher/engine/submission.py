@@ -66,7 +66,7 @@ class Sources:
 
     def options(self, max_file_bytes: int) -> SourceOptions:
         """The same in the words of the documents package."""
-        return SourceOptions(max_file_bytes, self.text_column, self.id_column, self.limit)
+        return SourceOptions(max_file_bytes, self.text_column, self.id_column, self.limit, self.golden)
 
 
 @dataclass(frozen=True, slots=True)

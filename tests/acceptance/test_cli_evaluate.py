@@ -97,7 +97,9 @@ def test_a_judge_that_does_not_exist_is_told_before_anything_is_paid(
 def test_a_corrected_judge_is_taken_by_resume(cli: Cli, vendor_server: VendorServer, golden: Path) -> None:
     """Its answers wait for a key; a name that is gone from the catalogue stands for one that never was."""
     leave_to_judge(cli, vendor_server, "claude-haiku-4-5")
-    cli("submit", "known", "--task", "./cards", "--golden", "known/golden.jsonl", code=None)
+    words = ("known", "--task", "./cards", "--golden", "known/golden.jsonl")
+    assert cli("plan", *words, "--json").json["items"]["read"] == COUNT, "the golden file is no document"
+    cli("submit", *words, code=None)
     with closing(sqlite3.connect(cli.home / "batcher.db")) as store:
         store.execute("update jobs set sampling = replace(sampling, 'claude-haiku-4-5', 'nosuch')")
         store.commit()

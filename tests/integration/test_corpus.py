@@ -215,6 +215,23 @@ def test_limit_counts_documents_that_can_be_worked_on() -> None:
     assert read(".", options=SourceOptions(100, limit=0)) == {}
 
 
+@pytest.mark.parametrize("name", ["known.jsonl", "known.csv", "known"])
+@pytest.mark.parametrize("paths", [["."], ["*"], ["a.txt", "{name}"]])
+def test_the_file_of_known_answers_is_no_document(name: str, paths: list[str]) -> None:
+    write({"a.txt": "one", "other/known.jsonl": '{"file": "a.txt"}', name: '{"file": "a.txt", "expected": 1}\n'})
+    paths = [path.format(name=name) for path in paths]
+    options = SourceOptions(2_000_000, golden=os.path.realpath(name))
+    found = {source.removeprefix("./") for source in read(*paths, options=options)}
+    assert found - {"other/known.jsonl"} == {"a.txt"}
+    assert name in {source.removeprefix("./").partition("#")[0] for source in read(".")}
+
+
+def test_rows_of_the_file_of_known_answers_that_bring_a_text_are_documents() -> None:
+    write({"a.txt": "one", "known.jsonl": '{"text": "two", "expected": 1}\n'})
+    options = SourceOptions(2_000_000, golden=os.path.realpath("known.jsonl"))
+    assert read(".", options=options) == {"./a.txt": "one", "./known.jsonl#1": "two"}
+
+
 def test_content_names_the_document() -> None:
     write(
         {
