@@ -218,7 +218,8 @@ def test_limit_counts_documents_that_can_be_worked_on() -> None:
 @pytest.mark.parametrize("name", ["known.jsonl", "known.csv", "known"])
 @pytest.mark.parametrize("paths", [["."], ["*"], ["a.txt", "{name}"]])
 def test_the_file_of_known_answers_is_no_document(name: str, paths: list[str]) -> None:
-    write({"a.txt": "one", "other/known.jsonl": '{"file": "a.txt"}', name: '{"file": "a.txt", "expected": 1}\n'})
+    row = '{"file": "a.txt", "expected": 1}\n'
+    write({"a.txt": "one", "other/known.jsonl": row, name: row})
     paths = [path.format(name=name) for path in paths]
     options = SourceOptions(2_000_000, golden=os.path.realpath(name))
     found = {source.removeprefix("./") for source in read(*paths, options=options)}
