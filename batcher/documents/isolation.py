@@ -18,6 +18,8 @@ from batcher.errors import DependencyError
 from batcher.settings import folder_kept_out
 
 if TYPE_CHECKING:
+    from multiprocessing.synchronize import RLock
+
     from pebble import ProcessFuture, ProcessPool
 
 PARSE_TIMEOUT_S: Final = 120.0
@@ -154,9 +156,23 @@ class _Spawned(SpawnProcess):
 
 
 class _Spawning(SpawnContext):
-    """Starts such processes."""
+    """Starts such processes, and keeps the names of their locks until the pool is gone.
+
+    The pool lets go of its locks before it ends its processes (pebble 5.2): one that is starting then found
+    them gone, and wrote a traceback on the user's screen.
+    """
 
     Process = _Spawned
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._locks: list[RLock] = []
+
+    def RLock(self) -> RLock:  # noqa: N802 - the context's own name for it
+        """A lock that lives as long as this."""
+        lock = super().RLock()
+        self._locks.append(lock)
+        return lock
 
 
 def _prepare_process() -> None:

@@ -103,6 +103,54 @@ def test_closing_does_not_wait_for_a_hanging_parser() -> None:
     assert time.monotonic() - started < 15
 
 
+SLOW_TO_START = """
+import os, signal, sys, time
+if "spawn_main" in " ".join(sys.orig_argv):
+    try:
+        os.close(os.open(os.environ["FIRST"], os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        from multiprocessing import synchronize
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        load = synchronize.SemLock.__setstate__
+
+        def load_late(lock, state):
+            open(os.environ["SECOND"], "w").close()
+            while signal.SIGTERM not in signal.sigpending():
+                time.sleep(0.01)
+            load(lock, state)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+        synchronize.SemLock.__setstate__ = load_late
+"""
+"""Makes the second parser process one that is told to end while it is starting."""
+
+
+def test_a_process_that_is_starting_when_the_corpus_is_read_ends_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(SLOW_TO_START)
+    script = (
+        "import os, time\nfrom batcher.documents.isolation import ParserPool\n"
+        "pool = ParserPool(workers=2)\nprint(pool.result(pool.submit(len, 'four')))\n"
+        "while not os.path.exists(os.environ['SECOND']):\n    time.sleep(0.01)\n"
+        "pool.close()\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ
+        | {
+            "PYTHONPATH": str(tmp_path / "path"),
+            "FIRST": str(tmp_path / "first"),
+            "SECOND": str(tmp_path / "second"),
+        },
+    )
+    assert (found.stdout, found.stderr, found.returncode) == ("4\n", "", 0)
+
+
 def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("<p>x</p>")
     script = tmp_path / "script.py"
