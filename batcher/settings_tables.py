@@ -82,8 +82,9 @@ class ModelSettings(BaseModel):
 class QualitySettings(BaseModel):
     """The ``[quality]`` table: how answers are drawn for checking, and who judges them.
 
-    As a variable it is ``BATCHER_QUALITY``, a JSON object. A task's own ``sample`` and ``judge`` are stronger
-    than these, and ``submit --sample`` and ``--judge`` stronger than those.
+    As a variable it is ``BATCHER_QUALITY``, a JSON object. A task's own ``sample``, ``judge`` and
+    ``scorers.judged(by=...)`` are stronger than these, and ``submit --sample`` and ``--judge`` stronger than
+    those.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celery.signals import celeryd_after_setup, setup_logging, worker_shutdown, worker_shutting_down
 from celery.worker.control import inspect_command
@@ -18,7 +18,7 @@ from celery.worker.control import inspect_command
 from batcher.catalog.models import load_catalog
 from batcher.dispatch.celery_app import MAINTAIN, WORK, make_app, queue_of
 from batcher.dispatch.waking import STATUS, Waker
-from batcher.errors import ConfigurationError
+from batcher.errors import BatcherError, ConfigurationError
 from batcher.planning.naming import tiers_with_queue
 from batcher.runtime import Runtime
 from batcher.settings import load_settings
@@ -27,16 +27,32 @@ from workers.logs import log_as_json
 from workers.maintenance import maintain_once
 from workers.process import WorkerProcess
 
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from batcher.settings import Settings
+
 _log = logging.getLogger("batcher.worker")
 
 _EXIT_HARD: Final = 1
 
-_settings = load_settings()
-if _settings.broker_url is None:
-    raise ConfigurationError("A worker needs a broker. Set BATCHER_BROKER_URL, e.g. to redis://HOST:6379/0")
 
-_tiers = tiers_with_queue(load_catalog(_settings))
-app = make_app(_settings, _tiers)
+def _configure() -> tuple[Settings, tuple[str, ...], Celery]:
+    """The settings, the tiers that have a queue, and the app; ends the process if they cannot be used."""
+    try:
+        settings = load_settings()
+        if settings.broker_url is None:
+            raise ConfigurationError(
+                "A worker needs a broker. Set BATCHER_BROKER_URL, e.g. to redis://HOST:6379/0"
+            )
+        tiers = tuple(tiers_with_queue(load_catalog(settings)))
+        return settings, tiers, make_app(settings, tiers)
+    except BatcherError as error:
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - nothing is set up to log yet
+        sys.exit(error.exit_code)
+
+
+_settings, _tiers, app = _configure()
 # Else Celery makes one where it asks for the current app, with a celeryconfig.py of the working folder.
 app.set_default()
 app.conf.worker_consumer = "workers.consumer:CarefulConsumer"

@@ -39,7 +39,8 @@ def plan_sampling(
         ConfigurationError: if that of the task, its scorer or the settings does not, or a judge needs a key:
             that of a scorer only where known answers are measured, elsewhere its answers wait for one.
     """
-    by_task = task.judge if task.judge is not None else quality.judge
+    says_itself = task.judge is not None or task.is_judged
+    by_task = task.judge if says_itself else quality.judge
     named = chosen_judge([judge, by_task])
     if named is not None:
         _check(catalog, named, is_usable, is_named=judge is not None)

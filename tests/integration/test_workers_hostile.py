@@ -292,6 +292,18 @@ def test_a_store_that_no_waiting_mends_ends_a_worker_at_its_start(fleet: Fleet) 
         assert "Traceback" not in child.log
 
 
+@pytest.mark.parametrize(("url", "said"), [("", "A worker needs a broker"), ("http://x", "no broker's")])
+@pytest.mark.parametrize("words", [["worker", "-Q", QUEUE], ["beat"]])
+def test_plain_celery_without_a_broker_says_so_in_a_line(
+    fleet: Fleet, url: str, said: str, words: list[str]
+) -> None:
+    command = [sys.executable, "-m", "celery", "-A", "workers.app", *words]
+    child = fleet.run(command, "plain", BATCHER_BROKER_URL=url)
+    assert child.process.wait(30) == 3, child.log
+    assert child.log.startswith("Error: ")
+    assert (child.log.count("\n"), said in child.log) == (1, True)
+
+
 def test_submit_that_leaves_says_that_the_broker_cannot_be_used(fleet: Fleet) -> None:
     fleet.table("docs", 3)
     told = fleet.batcher(
