@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -27,7 +28,7 @@ _LOGS: Final = "logs"
 _RING_EVERY: Final = 10_000
 
 
-def check_detachable(settings: Settings, paths: tuple[str, ...]) -> None:
+def check_detachable(settings: Settings, paths: Sequence[str]) -> None:
     """Raise UsageError if there is nobody to leave the work to, or nothing that can be read later."""
     from batcher.documents.paths import STDIN
 

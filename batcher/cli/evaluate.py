@@ -13,6 +13,7 @@ from batcher.cli.arguments import MANY, Finite
 from batcher.cli.known_answers import known_answer_options, known_answer_request
 from batcher.cli.log_lines import LogFormat, begin_log, is_watched
 from batcher.cli.output import echo_json, note
+from batcher.cli.request_options import table_options
 from batcher.errors import UsageError
 from batcher.settings import Settings
 
@@ -47,8 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-cost", metavar="USD", help="A cap on all of it, earlier starts included, beside the daily one."
 )
-@click.option("--text-column", metavar="NAME", help="Column of a table that holds the text.")
-@click.option("--id-column", metavar="NAME", help="Column of a table that names its rows.")
+@table_options
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False, path_type=Path),

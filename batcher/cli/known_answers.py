@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batcher.cli.request_options import task_options
 from batcher.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,16 +17,11 @@ if TYPE_CHECKING:
 
 
 def known_answer_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add PATHs, ``--task``, ``--golden``, ``--param``, ``--model`` and ``--tier``."""
+    """Add PATHs, ``--task``, ``--param``, ``--golden``, ``--model`` and ``--tier``."""
     for add in reversed(
         (
             click.argument("paths", nargs=-1, metavar="[PATH]..."),
-            click.option(
-                "--task",
-                "-t",
-                required=True,
-                help="A task's name, or the path of one. See: batcher tasks list",
-            ),
+            task_options,
             click.option(
                 "--golden",
                 type=click.Path(dir_okay=False, path_type=Path),
@@ -33,14 +29,6 @@ def known_answer_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="FILE",
                 help="Known answers, JSON Lines. Their documents are looked for beside this file and under"
                 " PATHs.",
-            ),
-            click.option(
-                "--param",
-                "-p",
-                "params",
-                multiple=True,
-                metavar="K=V",
-                help="A parameter of the task; repeatable.",
             ),
             click.option("--model", "models", multiple=True, help="A model to measure; repeatable."),
             click.option(

@@ -6,15 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batcher.cli.arguments import MANY
 from batcher.cli.output import echo_json, note
-from batcher.cli.routing_options import allowed_models, privacy_explained, routed, routing_options
-from batcher.cli.sampling_options import sampling_options
+from batcher.cli.request_options import request_options
+from batcher.cli.routing_options import allowed_models, privacy_explained, routed
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 from batcher.settings import Settings
 
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from batcher.planning.sizes import Size
     from batcher.planning.staged_plan import StagedPlan
     from batcher.planning.survey import Stored, Survey
-    from batcher.routing.wish import RouteWish
     from batcher.runtime import Runtime
     from batcher.store.database import Store
     from batcher.store.jobs import Job
@@ -39,55 +36,16 @@ if TYPE_CHECKING:
 
 
 @click.command("plan")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option(
-    "--task", "-t", required=True, help="A task's name, or the path of one. See: batcher tasks list"
-)
-@click.option(
-    "--param", "-p", "params", multiple=True, metavar="K=V", help="A parameter of the task; repeatable."
-)
-@click.option("--tier", help="Where to start. Default: what the task says.")
-@click.option("--model", help="This model and no other. See: batcher models list")
-@click.option("--limit", type=MANY, help="Stop reading after so many documents.")
-@click.option("--refresh", is_flag=True, help="Plan to ask anew, although there are answers.")
-@click.option("--max-cost", metavar="USD", help="The job's own cap, beside the daily one.")
+@request_options
 @click.option(
     "--finish-by",
     metavar="TIME",
     help="Say whether it would be done by HH:MM (the next one, in the configured time_zone) or by an ISO date"
     " and time.",
 )
-@click.option(
-    "--golden",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Known answers: they tell how long answers are.",
-)
-@sampling_options
-@routing_options
-@click.option("--text-column", metavar="NAME", help="Column of a table that holds the text.")
-@click.option("--id-column", metavar="NAME", help="Column of a table that names its rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_obj
-def plan(
-    settings: Settings,
-    paths: tuple[str, ...],
-    task: str,
-    params: tuple[str, ...],
-    tier: str | None,
-    model: str | None,
-    limit: int | None,
-    refresh: bool,
-    max_cost: str | None,
-    finish_by: str | None,
-    golden: Path | None,
-    sample: float | None,
-    judge: str | None,
-    route: RouteWish,
-    text_column: str | None,
-    id_column: str | None,
-    as_json: bool,
-) -> None:
+def plan(settings: Settings, request: SubmitRequest, finish_by: str | None, as_json: bool) -> None:
     """Say what a submission would cost and take.
 
     Takes what submit takes, reads the corpus and looks into the store; writes, sends and spends nothing. It
@@ -95,28 +53,9 @@ def plan(
     long it takes at the known rate limits.
     """
     from batcher.cli.plan_view import echo_plan, plan_json
-    from batcher.money import usd_to_nusd
-    from batcher.planning.order import SubmitRequest
     from batcher.planning.staged_plan import StagedPlan
     from batcher.runtime import Runtime
-    from batcher.tasks.params import parse_assignments
 
-    request = SubmitRequest(
-        paths=paths,
-        task=task,
-        params=parse_assignments(params),
-        tier=tier,
-        model=model,
-        limit=limit,
-        refresh=refresh,
-        max_cost_nusd=None if max_cost is None else usd_to_nusd(max_cost),
-        golden=golden,
-        text_column=text_column,
-        id_column=id_column,
-        sample=sample,
-        judge=judge,
-        route=route,
-    )
     found = _make_plan(Runtime(settings), request, finish_by)
     if isinstance(found, StagedPlan):
         _echo_staged(found, as_json=as_json)

@@ -68,7 +68,7 @@ def review(
     from batcher.runtime import Runtime
     from batcher.store.jobs import get_job, newest_job_id
 
-    _check_together(export, label, answer, remark, show_next=show_next)
+    _check_together(export, label, answer, remark, show_next=show_next, as_json=as_json)
     runtime = Runtime(settings)
     with runtime.store.read() as connection:
         found = get_job(connection, newest_job_id(connection) if job is None else job)
@@ -84,7 +84,13 @@ def review(
 
 
 def _check_together(
-    export: Path | None, label: tuple[int, str] | None, answer: str | None, remark: str, *, show_next: bool
+    export: Path | None,
+    label: tuple[int, str] | None,
+    answer: str | None,
+    remark: str,
+    *,
+    show_next: bool,
+    as_json: bool,
 ) -> None:
     """Refuse what would be ignored."""
     ways = {"--export": export is not None, "--next": show_next, "--label": label is not None}
@@ -94,6 +100,8 @@ def _check_together(
     for name, word in (("--answer", answer), ("--remark", remark)):
         if word and label is None:
             raise UsageError(f"{name} goes with --label ITEM LABEL")
+    if as_json and not (show_next or label):
+        raise UsageError("--json goes with --next or --label ITEM LABEL")
 
 
 def _check_tier(runtime: Runtime, job: Job, tier: str | None) -> None:

@@ -73,7 +73,7 @@ def routing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def allowed_models(runtime: Runtime, wish: RouteWish) -> Usable:
     """Which models can be used and answer where documents may go."""
-    from batcher.planning.routing import only_allowed
+    from batcher.planning.choice import only_allowed
 
     return only_allowed(runtime.is_usable, runtime.place_of, wish.privacy)
 
@@ -100,7 +100,8 @@ def routed(
         UsageError: if what the request says of its routing makes no sense.
         ConfigurationError: if no model may do the work.
     """
-    from batcher.planning.routing import Router, is_routed, only_allowed
+    from batcher.planning.choice import only_allowed
+    from batcher.planning.routing import Router, is_routed
 
     wish, usable = order.request.route, usable or runtime.is_usable
     if wish.learned:

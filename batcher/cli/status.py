@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ def status(settings: Settings, job: int | None, watch: bool, as_json: bool) -> i
 
     Without JOB, the newest one.
     """
+    if not watch:
+        gc.disable()  # it ends before anything is worth collecting, and is to answer within half a second
     from batcher.cli.job_view import read_job_view
     from batcher.cli.reading import notice_deserted
     from batcher.runtime import Runtime

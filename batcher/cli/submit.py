@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,18 +11,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batcher.cli.arguments import MANY
 from batcher.cli.log_lines import LogFormat, begin_log, is_watched
 from batcher.cli.output import can_ask, echo_json, note, say
+from batcher.cli.request_options import request_options
 from batcher.cli.routing_options import (
     allowed_models,
     note_dropped,
     privacy_explained,
     refuse_rehearsal,
     routed,
-    routing_options,
 )
-from batcher.cli.sampling_options import sampling_options
 from batcher.errors import PausedError, UsageError
 from batcher.settings import Settings
 
@@ -30,24 +29,12 @@ if TYPE_CHECKING:
     from batcher.engine.ingestion import Intake
     from batcher.engine.submission import Submitted
     from batcher.planning.order import Order, SubmitRequest
-    from batcher.routing.wish import RouteWish
     from batcher.runtime import Runtime
     from batcher.store.jobs import Job
 
 
 @click.command("submit")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option(
-    "--task", "-t", required=True, help="A task's name, or the path of one. See: batcher tasks list"
-)
-@click.option(
-    "--param", "-p", "params", multiple=True, metavar="K=V", help="A parameter of the task; repeatable."
-)
-@click.option("--tier", help="Where to start. Default: what the task says.")
-@click.option("--model", help="This model and no other. See: batcher models list")
-@click.option("--limit", type=MANY, help="Stop reading after so many documents.")
-@click.option("--refresh", is_flag=True, help="Ask anew, although there are answers.")
-@click.option("--max-cost", metavar="USD", help="This job's own cap, beside the daily one.")
+@request_options
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing; nothing is asked without a terminal either.")
 @click.option("--wait/--detach", default=True, help="Run it here and wait (default), or leave it to workers.")
 @click.option(
@@ -62,16 +49,6 @@ if TYPE_CHECKING:
     help="Be done by HH:MM (the next one, in the configured time_zone) or by an ISO date and time: what is"
     " left then is paused until the next start.",
 )
-@click.option(
-    "--golden",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Known answers: accuracy is measured on them.",
-)
-@sampling_options
-@routing_options
-@click.option("--text-column", metavar="NAME", help="Column of a table that holds the text.")
-@click.option("--id-column", metavar="NAME", help="Column of a table that names its rows.")
 @click.option(
     "--rehearse",
     is_flag=True,
@@ -95,24 +72,11 @@ if TYPE_CHECKING:
 @click.pass_obj
 def submit(
     settings: Settings,
-    paths: tuple[str, ...],
-    task: str,
-    params: tuple[str, ...],
-    tier: str | None,
-    model: str | None,
-    limit: int | None,
-    refresh: bool,
-    max_cost: str | None,
+    request: SubmitRequest,
     yes: bool,
     wait: bool,
-    finish_by: str | None,
     priority: int | None,
-    golden: Path | None,
-    sample: float | None,
-    judge: str | None,
-    route: RouteWish,
-    text_column: str | None,
-    id_column: str | None,
+    finish_by: str | None,
     rehearse: bool,
     faults: Path | None,
     log_format: str,
@@ -124,29 +88,10 @@ def submit(
     answered before costs nothing; an unfinished job of the same request is taken up. A second start of a
     request that is at work says so, and exits with 1. With BATCHER_BROKER_URL set, workers do the work.
     """
-    from batcher.money import usd_to_nusd
-    from batcher.planning.order import SubmitRequest
     from batcher.runtime import Runtime
-    from batcher.tasks.params import parse_assignments
 
-    _check_options(settings, paths, wait=wait, rehearse=rehearse, faults=faults)
-    request = SubmitRequest(
-        paths=paths,
-        task=task,
-        params=parse_assignments(params),
-        tier=tier,
-        model=model,
-        limit=limit,
-        refresh=refresh,
-        max_cost_nusd=None if max_cost is None else usd_to_nusd(max_cost),
-        golden=golden,
-        text_column=text_column,
-        id_column=id_column,
-        priority=priority,
-        sample=sample,
-        judge=judge,
-        route=route,
-    )
+    _check_options(settings, request.paths, wait=wait, rehearse=rehearse, faults=faults)
+    request = replace(request, priority=priority)
     way = Way(
         yes=yes, as_json=as_json, detach=not wait, finish_by=finish_by, log_format=LogFormat(log_format)
     )
@@ -163,7 +108,7 @@ def _rehearse(runtime: Runtime, request: SubmitRequest, faults: Path | None, way
 
 
 def _check_options(
-    settings: Settings, paths: tuple[str, ...], *, wait: bool, rehearse: bool, faults: Path | None
+    settings: Settings, paths: Sequence[str], *, wait: bool, rehearse: bool, faults: Path | None
 ) -> None:
     if faults is not None and not rehearse:
         raise UsageError("--faults spoils simulated calls: give --rehearse too")

@@ -15,6 +15,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Final
 
+import orjson
 from sqlalchemy import Connection, select
 
 from batcher.alerts.book import Alert, Rule, raise_alert
@@ -26,9 +27,8 @@ from batcher.domain import JobState, Purpose
 from batcher.engine.pace import Pace
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 from batcher.planning.admission import result_key
-from batcher.planning.learned_ladders import judge_of_ladder
+from batcher.planning.choice import only_allowed
 from batcher.planning.naming import start_tier
-from batcher.planning.routing import only_allowed
 from batcher.planning.sampling import judge_models
 from batcher.quality.judge import judge_spec, judged_document
 from batcher.quality.judgements import Question, note_asked, open_questions, take_verdicts
@@ -40,6 +40,7 @@ from batcher.store.documents import images_of, text_of
 from batcher.store.ingestion import NewItem, add_items
 from batcher.store.jobs import Job, NewJob, create_job, get_job, set_state
 from batcher.store.judging import children_of, has_pending, jobs_to_judge
+from batcher.store.ladders import get_ladder
 from batcher.store.tables import jobs
 from batcher.store.turns import set_priority
 from batcher.tasks.spec import TaskSpec
@@ -189,7 +190,7 @@ class Judging:
         connection.execute(select(jobs.c.id).where(jobs.c.id == job.id).with_for_update())
         spec = TaskSpec.from_json(job.spec)
         if job.ladder_policy_id not in self._of_ladders:
-            self._of_ladders[job.ladder_policy_id] = judge_of_ladder(connection, job.ladder_policy_id)
+            self._of_ladders[job.ladder_policy_id] = _judge_of_ladder(connection, job.ladder_policy_id)
         of_ladder = self._of_ladders[job.ladder_policy_id]
         judges = [model for model in judges if model.name != of_ladder]
         by_judge: dict[str | None, list[Question]] = defaultdict(list)
@@ -284,3 +285,11 @@ def _new_child(job: Job, spec: TaskSpec, tier: str, model: Model) -> NewJob:
         purpose=Purpose.JUDGE,
         parent_id=job.id,
     )
+
+
+def _judge_of_ladder(connection: Connection, ladder_id: int | None) -> str | None:
+    """The model on whose word answers of a ladder stand, which cannot check them; None if there is none."""
+    if ladder_id is None:
+        return None
+    judge = orjson.loads(get_ladder(connection, ladder_id).policy)["judge"]
+    return None if judge is None else str(judge)

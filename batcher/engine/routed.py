@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from batcher.catalog.models import Catalog, Model
 from batcher.catalog.privacy import Place, Privacy
 from batcher.errors import ConfigurationError
-from batcher.planning.choice import Usable, usable_models
-from batcher.planning.routing import only_allowed
+from batcher.planning.choice import Usable, only_allowed, usable_models
 from batcher.routing.state import Routing, Target
 from batcher.store.jobs import Job
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from batcher.catalog.models import Catalog, Model
+from batcher.catalog.privacy import Place, Privacy
 from batcher.errors import ConfigurationError
 from batcher.planning.naming import CUSTOM_TIER, tier_of
 
 Usable = Callable[[Model], bool]
 """Whether a model's provider has what it needs."""
+
+PlaceOf = Callable[[Model], Place]
+"""Where a model answers."""
 
 
 def usable_models(
@@ -45,3 +49,10 @@ def why_unserved(catalog: Catalog, tier: str, is_usable: Usable) -> str | None:
     except ConfigurationError as error:
         return str(error)
     return None
+
+
+def only_allowed(is_usable: Usable, place_of: PlaceOf, privacy: Privacy | None) -> Usable:
+    """Which models can be used and answer where documents may go."""
+    if privacy is None or privacy is Privacy.STANDARD:
+        return is_usable
+    return lambda model: is_usable(model) and privacy.allows(place_of(model))

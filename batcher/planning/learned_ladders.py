@@ -20,7 +20,7 @@ from batcher.quality.sampling import NO_JUDGE
 from batcher.routing.ladder.policy import LadderPolicy
 from batcher.routing.ladder.records import GoldenRow, RecordedAnswer
 from batcher.store.documents import text_of
-from batcher.store.ladders import get_ladder, newest_ladder
+from batcher.store.ladders import newest_ladder
 from batcher.store.results import read_step_answers
 from batcher.store.tables import documents, items, samples
 
@@ -71,14 +71,6 @@ def with_learned_ladder(
         entry=None,
         accepts=tuple(dict.fromkeys((*names, *order.accepts))),
     )
-
-
-def judge_of_ladder(connection: Connection, ladder_id: int | None) -> str | None:
-    """The model on whose word answers of a ladder stand, which cannot check them; None if there is none."""
-    if ladder_id is None:
-        return None
-    judge = orjson.loads(get_ladder(connection, ladder_id).policy)["judge"]
-    return None if judge is None else str(judge)
 
 
 def _check_other_judge(catalog: Catalog, named: str, of_ladder: str, is_usable: Usable) -> None:

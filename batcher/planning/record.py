@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 
-from batcher.planning.pricing import Price
 from batcher.store.jobs import Job
+
+if TYPE_CHECKING:
+    from batcher.planning.pricing import Price
 
 
 @dataclass(frozen=True, slots=True)

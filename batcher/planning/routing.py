@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import Connection, func, select
 
 from batcher.catalog.models import Catalog, Model
-from batcher.catalog.privacy import Place, Privacy
+from batcher.catalog.privacy import Privacy
 from batcher.domain import ItemStatus
 from batcher.errors import ConfigurationError, UsageError
-from batcher.planning.choice import Usable
+from batcher.planning.choice import PlaceOf, Usable, only_allowed
 from batcher.planning.estimate import estimate
 from batcher.planning.evidence import Knowledge, known_answers
 from batcher.planning.fit import Fit
@@ -38,9 +38,6 @@ from batcher.store.tables import items, samples
 from batcher.store.tallies import Tally, tallies_of
 from batcher.tasks.spec import TaskSpec
 
-PlaceOf = Callable[[Model], Place]
-"""Where a model answers."""
-
 _KNOWN_COST: Final = 20
 """So many answers tell what one costs better than any estimate."""
 
@@ -51,13 +48,6 @@ scorer cannot be loaded none ever is."""
 _LEAST_ROOM_TOKENS: Final = 64
 _LEAST_FITTING: Final = 0.95
 """A model that has no room for so many of the documents is no candidate; single longer ones climb."""
-
-
-def only_allowed(is_usable: Usable, place_of: PlaceOf, privacy: Privacy | None) -> Usable:
-    """Which models can be used and answer where documents may go."""
-    if privacy is None or privacy is Privacy.STANDARD:
-        return is_usable
-    return lambda model: is_usable(model) and privacy.allows(place_of(model))
 
 
 def is_routed(order: Order, wish: RouteWish, settings: RoutingSettings) -> bool:

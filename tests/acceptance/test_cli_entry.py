@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.acceptance.conftest import Cli
-from tests.support.staged import CONFIG
+from tests.support.fast_models import TWO_TIERS
 from tests.support.vendor_server import VendorServer
 
 TASK = """
@@ -57,7 +57,7 @@ def user(cli: Cli, vendor_server: VendorServer) -> Cli:
         path = cli.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    (cli.home / "batcher.toml").write_text(CONFIG)
+    (cli.home / "batcher.toml").write_text(TWO_TIERS)
     vendor_server.configure(
         answers=[
             ("Say what it is about", '{"label": "desk"}'),
@@ -107,7 +107,7 @@ def test_every_document_is_answered_where_it_starts(user: Cli) -> None:
 def test_a_rung_without_a_key_and_a_pinned_model_are_told(user: Cli) -> None:
     pinned = user("submit", "docs", "--task", "./desk", "--model", "gpt-4o", "--yes", "--limit", "1")
     assert "rules and router take no part" in pinned.err
-    config = CONFIG.replace('["gpt-4o"]', '["claude-sonnet-4-6"]')
+    config = TWO_TIERS.replace('["gpt-4o"]', '["claude-sonnet-4-6"]')
     (user.home / "batcher.toml").write_text(config)
     user.env.pop("ANTHROPIC_API_KEY", None)
     told = user("submit", "docs", "--task", "./desk", "--yes", code=None)

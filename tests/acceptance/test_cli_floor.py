@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.fast_models import TWO_TIERS
 from tests.support.vendor_server import VendorServer
 
 from .conftest import Cli
@@ -25,19 +26,9 @@ task = Task(
 )
 """
 
-CONFIG = """
-[tiers]
-economy = ["gpt-4o-mini"]
-premium = ["gpt-4o"]
-
-[models.gpt-4o-mini]
-rpm = 1000000
-tpm = 1000000000
-
-[models.gpt-4o]
-rpm = 1000000
-tpm = 1000000000
-
+CONFIG = (
+    TWO_TIERS
+    + """
 [providers.ours]
 base_url = "http://127.0.0.1:9/v1"
 api_key_env = ""
@@ -49,6 +40,7 @@ input = 0
 output = 0
 context = 32000
 """
+)
 
 
 @pytest.fixture(autouse=True)

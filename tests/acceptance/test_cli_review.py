@@ -199,6 +199,7 @@ def test_without_a_terminal_it_says_how(reviewed: Cli) -> None:
     assert "There is no tier 'foo'. There are: " in reviewed("review", "--next", "--tier", "foo", code=2).err
     assert "--remark goes with --label" in reviewed("review", "--next", "--remark", "so", code=2).err
     assert "--answer goes with --label" in reviewed("review", "--next", "--answer", "{}", code=2).err
+    assert "--json goes with --next" in reviewed("review", "--json", code=2).err
     both = reviewed("review", "--next", "--label", item, "right", code=2)
     assert "--next and --label do not go together" in both.err
     reviewed("review", "--as", "ann", "--label", item, "wrong", "--remark", "no such title")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import Cli
-from tests.support.staged import CONFIG
+from tests.support.fast_models import TWO_TIERS
 from tests.support.vendor_server import VendorServer
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "compliance"
@@ -31,7 +31,7 @@ TASK = ("--task", "./compliance")
 def user(cli: Cli, vendor_server: VendorServer) -> Cli:
     """A user with the example in the folder, whose vendor reads every call rightly."""
     shutil.copytree(EXAMPLE, cli.folder / "compliance")
-    (cli.home / "batcher.toml").write_text(CONFIG)
+    (cli.home / "batcher.toml").write_text(TWO_TIERS)
     answers = []
     for row in GOLDEN:
         facts = FACTS | {name: row["expected"][name] for name in ("agent_name", "call_id")}

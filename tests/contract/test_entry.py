@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-import orjson
 import pytest
 from sqlalchemy import event, update
 
@@ -27,11 +26,11 @@ from batcher.simulator.requests import Call
 from batcher.store.job_items import retry_failed
 from batcher.store.jobs import Job
 from batcher.store.tables import items, jobs
-from batcher.tasks import Router, Task, scorers
+from batcher.tasks import Task
+from tests.support.routers import ANSWER, LADDER, ROUTER, routed_task
 from tests.support.runs import (
     JUDGE,
     MODEL,
-    Verdict,
     balances,
     item_statuses,
     job_of,
@@ -45,23 +44,7 @@ from tests.support.vendor_server import VendorServer
 
 CHEAP, DEAR = MODEL, JUDGE
 CHEAP_ID, DEAR_ID = "gpt-4o-mini-2024-07-18", "gpt-4o-2024-11-20"
-ROUTER = Router(
-    tier="economy",
-    prompt="ROUTE it: is this request simple or complex?",
-    routes={"simple": "economy", "complex": "premium"},
-)
-TASK = Task(
-    name="verdict",
-    version=1,
-    prompt="Say what the document is about.",
-    output=Verdict,
-    scorer={"label": scorers.exact},
-    ladder=("economy", "premium"),
-    max_output_tokens=100,
-    router=ROUTER,
-)
-LADDER = ("economy", "premium")
-ANSWER = orjson.dumps({"label": "river"}).decode()
+TASK = routed_task(100)
 Decide = Callable[[Call], Fault | None]
 
 

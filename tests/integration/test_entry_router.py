@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import orjson
 import pytest
 
 from batcher.catalog.models import Limits
@@ -16,10 +15,9 @@ from batcher.engine.control import Ending
 from batcher.runtime import Runtime
 from batcher.simulator.faults import Fault
 from batcher.simulator.requests import Call
-from batcher.tasks import Router, Task, scorers
+from tests.support.routers import ANSWER, LADDER, routed_task
 from tests.support.run_child import ended, start
 from tests.support.runs import (
-    Verdict,
     item_statuses,
     job_of,
     make_job,
@@ -33,23 +31,7 @@ from tests.support.staged import TASK as STAGED
 from tests.support.staged import documents, staged_job, steps, write_table, write_task
 from tests.support.vendor_server import VendorServer
 
-ANSWER = orjson.dumps({"label": "river"}).decode()
-ROUTER = Router(
-    tier="economy",
-    prompt="ROUTE it: is this request simple or complex?",
-    routes={"simple": "economy", "complex": "premium"},
-)
-TASK = Task(
-    name="verdict",
-    version=1,
-    prompt="Say what the document is about.",
-    output=Verdict,
-    scorer={"label": scorers.exact},
-    ladder=("economy", "premium"),
-    max_output_tokens=1_000,
-    router=ROUTER,
-)
-LADDER = ("economy", "premium")
+TASK = routed_task(1_000)
 ROUTE_TOKENS, ANSWER_TOKENS = (650, 3), (1_000, 1_000)
 """Input and output of a call: a router's costs about $0.0001 on a mini, an answer is the field's."""
 

@@ -17,10 +17,11 @@ from batcher.runtime import Runtime
 from batcher.settings import load_settings
 from batcher.store.stages import steps_of
 from batcher.store.tables import attempts, items
+from tests.support.fast_models import TWO_TIERS
 from tests.support.fleet import Fleet, new_fleet, wait_until
 from tests.support.run_child import ended, start
 from tests.support.runs import balances, item_statuses, job_of, make_runtime, rows
-from tests.support.staged import CONFIG, TASK, documents, sources, staged_job, steps, write_table, write_task
+from tests.support.staged import TASK, documents, sources, staged_job, steps, write_table, write_task
 from tests.support.vendor_server import VendorProcess, VendorServer
 
 DOCUMENTS = 200
@@ -32,7 +33,7 @@ CONCURRENCY = 12
 def runtime(tmp_path: Path, vendor_server: VendorServer) -> Iterator[Runtime]:
     home = tmp_path / "home"
     make_runtime(home, vendor_server).store.close()
-    (home / "batcher.toml").write_text(f"concurrency = {CONCURRENCY}\nchunk_items = 6\n{CONFIG}")
+    (home / "batcher.toml").write_text(f"concurrency = {CONCURRENCY}\nchunk_items = 6\n{TWO_TIERS}")
     vendor_server.configure(latency_s=0.05)
     found = Runtime(load_settings(home / "batcher.toml", home=home, env_file=home / "keys.env"))
     yield found

@@ -27,6 +27,7 @@ from batcher.store.item_counts import count_items_of
 from batcher.store.jobs import Job, get_job, list_jobs
 from batcher.store.tables import attempts, leases, ledger_accounts
 from tests.support.commands import Outcome, run_command
+from tests.support.fast_models import TWO_TIERS
 from tests.support.forked import start_server
 from tests.support.postgres_server import postgres
 from tests.support.redis_server import RedisServer
@@ -47,20 +48,6 @@ task = Task(
     scorer={"title": scorers.exact}, correct_at=0.5,
     tier="economy", ladder=("economy",), max_output_tokens=200,
 )
-"""
-
-CONFIG = """
-[tiers]
-economy = ["gpt-4o-mini"]
-premium = ["gpt-4o"]
-
-[models.gpt-4o-mini]
-rpm = 1000000
-tpm = 1000000000
-
-[models.gpt-4o]
-rpm = 1000000
-tpm = 1000000000
 """
 
 
@@ -160,7 +147,7 @@ class Fleet:
         home, folder = root / "home", root / "work"
         home.mkdir(parents=True)
         (folder / "cards").mkdir(parents=True)
-        (home / "batcher.toml").write_text(CONFIG)
+        (home / "batcher.toml").write_text(TWO_TIERS)
         (folder / "cards" / "task.py").write_text(TASK)
         given = {
             "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"],

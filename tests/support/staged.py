@@ -43,21 +43,6 @@ task = Task(
 """
 """``extract`` on economy, then the verdict on premium. The number makes simulated answers differ."""
 
-CONFIG = """
-[tiers]
-economy = ["gpt-4o-mini"]
-premium = ["gpt-4o"]
-
-[models.gpt-4o-mini]
-rpm = 1000000
-tpm = 1000000000
-
-[models.gpt-4o]
-rpm = 1000000
-tpm = 1000000000
-"""
-"""Two tiers of one model each, as fast as they can."""
-
 
 def write_task(folder: Path, text: str = TASK) -> Path:
     """Write the task; returns its folder."""

@@ -14,9 +14,10 @@ from batcher.catalog.loading import build_catalog
 from batcher.catalog.models import Catalog, Model
 from batcher.catalog.privacy import Place, Privacy
 from batcher.errors import ConfigurationError, UsageError
+from batcher.planning.choice import only_allowed
 from batcher.planning.order import Order, SubmitRequest, accepted_models
 from batcher.planning.routed_saving import routed_saving
-from batcher.planning.routing import Router, is_routed, only_allowed
+from batcher.planning.routing import Router, is_routed
 from batcher.routing.wish import RouteWish
 from batcher.settings import ModelSettings, ProviderSettings, RoutingSettings, Settings
 from batcher.store.tallies import Tally
