@@ -80,7 +80,7 @@ def goals_for(name: str, rows: Sequence[GoldenRow], spends_usd: Sequence[float])
         if not kept or spends_usd or spend > kept[-1] * _APART:
             kept.append(spend)
     kept += [bar.spend_usd * 1e6 for bar in STATED.get(name, ())]
-    labels = {f"${spend / 1e6:.4g}": Goal.of_spend(spend) for spend in sorted(set(kept))}
+    labels = {f"${spend / 1e6:.4g}": Goal.of_spend(float(spend)) for spend in sorted(set(kept))}
     return {**labels, "as good as the best single": None}
 
 
