@@ -36,6 +36,9 @@ from batcher.store.database import Store
 from batcher.store.jobs import list_job_ids
 from batcher.store.turns import next_chance_at
 
+_LOOK_AGAIN_S: Final = 0.1
+"""What may be tried already and cannot be leased has a twin in flight elsewhere, or was just taken."""
+
 POLL_S: Final = 2.0
 """How often an idle worker looks for work although nobody rang: a lost message costs no more than that."""
 
@@ -336,7 +339,7 @@ class Engine:
         chance_at, now = await self._in_thread(self._next_chance, job_ids)
         if chance_at is None or self._shortages or self._leaser.blocked:
             return False
-        await asyncio.sleep(min(self._options.control_s, max(0.01, chance_at - now)))
+        await asyncio.sleep(min(self._options.control_s, max(_LOOK_AGAIN_S, chance_at - now)))
         return True
 
     def _next_chance(self, job_ids: Sequence[int] | None) -> tuple[float | None, float]:

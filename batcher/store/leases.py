@@ -30,6 +30,7 @@ from batcher.domain import (
 )
 from batcher.store.tables import attempts, documents, items, jobs, leases
 from batcher.store.transitions import sources_of
+from batcher.store.twins import keys_in_common
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def next_items(
         limit: how many at most.
         only: what ``queue_where`` made, for some of them.
     """
-    wanted = {"b_job": job_id, "b_tier": tier, "b_now": now, "b_limit": limit}
+    wanted = _wanted(connection, job_id, tier, now) | {"b_limit": limit}
     unique: dict[tuple[bytes, int], QueuedItem] = {}
     for row in connection.execute(_NEXT_ITEMS if only is None else only, wanted):
         unique.setdefault((row.result_key, row.accepts_key), _queued(row))
@@ -151,9 +152,14 @@ def smallest_items(connection: Connection, job_id: int, tier: str, now: float) -
     Within each of the two kinds the worst case of a call grows with the size, so that one of them costs least
     of all that wait. This reads every pending item of the tier.
     """
-    wanted = {"b_job": job_id, "b_tier": tier, "b_now": now}
+    wanted = _wanted(connection, job_id, tier, now)
     rows = [connection.execute(query, wanted).one_or_none() for query in (_SMALLEST_TEXT, _FEWEST_IMAGES)]
     return [_queued(row) for row in rows if row is not None]
+
+
+def _wanted(connection: Connection, job_id: int, tier: str, now: float) -> dict[str, Any]:
+    alike = keys_in_common(connection, job_id)
+    return {"b_job": job_id, "b_tier": tier, "b_now": now, "b_alike": alike}
 
 
 def open_lease(connection: Connection, new: NewLease, item_ids: Sequence[int]) -> int:
@@ -333,7 +339,7 @@ _QUEUED: Final = (
         # The status stands as a literal, so that both databases see that the partial index applies.
         ~exists().where(
             _TWIN.c.result_key == items.c.result_key,
-            _TWIN.c.accepts_key == items.c.accepts_key,
+            _TWIN.c.accepts_key.in_(bindparam("b_alike", expanding=True)),
             literal_column("twin.status") == literal_column("'leased'"),
         ),
     )

@@ -133,8 +133,8 @@ items = Table(
         postgresql_where=text("status = 'leased'"),
     ),
 )
-"""``uq_items_in_flight`` makes it impossible that two items with one key are paid for at once; the second
-stays pending and takes the first's answer."""
+"""``uq_items_in_flight`` makes it impossible that two items with one key and one set of models are paid for
+at once; the second stays pending and takes the first's answer. See ``twins`` for other sets."""
 
 leases = Table(
     "leases",

@@ -53,6 +53,36 @@ def test_a_run_with_duplicates_and_a_second_job(runtime: Runtime, vendor_server:
     assert reserved(runtime) == 0
 
 
+def test_jobs_that_accept_a_model_in_common_do_not_ask_for_the_same_document_at_once(
+    runtime: Runtime,
+) -> None:
+    pinned = make_job(runtime, TEXTS)
+    of_a_tier = make_job(runtime, TEXTS, model=None, ladder=("premium",))
+    of_another = make_job(runtime, TEXTS, model="gpt-4.1-mini")
+    assert set(job_of(runtime, pinned.id).accepts) < set(job_of(runtime, of_a_tier.id).accepts)
+    leased = [leaser(runtime).lease(30, [job.id], None) for job in (pinned, of_a_tier, of_another)]
+    assert [len(chunk.items) for chunk in leased if isinstance(chunk, Chunk)] == [30, 10, 30]
+    assert leaser(runtime).lease(30, [of_a_tier.id], None) is None
+
+
+def test_two_processes_with_a_job_of_a_tier_and_one_of_a_model_pay_for_each_document_once(
+    runtime: Runtime, store_url: str, tmp_path: Path, vendor_server: VendorServer
+) -> None:
+    vendor_server.configure(latency_s=0.02)
+    texts = {f"d{number}": f"text {number}" for number in range(200)}
+    of_a_tier = make_job(runtime, texts, model=None)
+    pinned = make_job(runtime, texts, model=of_a_tier.accepts[0])
+    other = make_runtime(tmp_path / "other", vendor_server, database_url=store_url)
+    racer = threading.Thread(target=run, args=(other, pinned.id))
+    racer.start()
+    run(runtime, of_a_tier.id)
+    racer.join()
+    other.store.close()
+    for job in (of_a_tier, pinned):
+        assert item_statuses(runtime, job.id) == {"done": 200}
+    assert len(vendor_server.bill) == 200
+
+
 def test_who_answered_is_counted_and_answers_taken_over_are_not(runtime: Runtime) -> None:
     first = make_job(runtime, {**TEXTS, "copy": TEXTS["doc-0"]})
     run(runtime, first.id)
