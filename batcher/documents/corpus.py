@@ -222,14 +222,17 @@ def _read_document(
 
 def _read_table(found: FoundFile, kind: TableKind, options: SourceOptions) -> Iterator[Outcome | ParseTask]:
     """Reads a table's rows; one that was not asked for and has no text column is a document of its own."""
+    is_golden = _is_golden(found.path, options)
     as_text = not found.named and options.text_column is None and kind is not TableKind.PARQUET
     with open_regular(found.path) as raw, io.BufferedReader(raw, BLOCK_BYTES) as stream:
         try:
             table = open_table(kind, stream, found.source, options)
-            yield from read_rows(table, found.source, needs_rows=as_text)
+            rows = read_rows(table, found.source, needs_rows=as_text)
+            # Rows of known answers that bring no text name a document that lies elsewhere.
+            yield from (row for row in rows if type(row) is Parsed) if is_golden else rows
             return
         except NoTextColumnError as error:
-            if _is_golden(found.path, options):
+            if is_golden:
                 return
             if not as_text:
                 yield Rejected(found.source, "no_text_column", f"The table {error}")

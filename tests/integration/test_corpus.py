@@ -228,7 +228,8 @@ def test_the_file_of_known_answers_is_no_document(name: str, paths: list[str]) -
 
 
 def test_rows_of_the_file_of_known_answers_that_bring_a_text_are_documents() -> None:
-    write({"a.txt": "one", "known.jsonl": '{"text": "two", "expected": 1}\n'})
+    rows = '{"text": "two", "expected": 1}\n{"file": "a.txt", "expected": 2}\n'
+    write({"a.txt": "one", "known.jsonl": rows})
     options = SourceOptions(2_000_000, golden=os.path.realpath("known.jsonl"))
     assert read(".", options=options) == {"./a.txt": "one", "./known.jsonl#1": "two"}
 
