@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from batcher.runtime import Runtime
 
 CHECK_TIMEOUT_S: Final = 5.0
+_NO_LIST: Final = (404, 405, 501)
 EXIT_CONFIGURATION: Final = 3
 EXIT_DEPENDENCY: Final = 5
 
@@ -114,8 +115,6 @@ async def _providers(runtime: Runtime) -> list[Finding]:
 
 
 async def _provider(runtime: Runtime, info: ProviderInfo) -> Finding:
-    from batcher.providers.base import ProviderError
-
     variable = info.api_key_env
     try:
         if variable is not None and runtime.settings.key(variable) is None:
@@ -125,14 +124,26 @@ async def _provider(runtime: Runtime, info: ProviderInfo) -> Finding:
     if variable is None and not _is_used(runtime, info.name):
         return Finding("provider", info.name, None, "needs no key; no model of a tier uses it")
     key = f"{variable} is set" if variable else "needs no key"
+    ok, answer = await _answer(runtime, info)
+    return Finding("provider", info.name, ok, f"{key}, {answer}")
+
+
+async def _answer(runtime: Runtime, info: ProviderInfo) -> tuple[bool | None, str]:
+    """Whether an endpoint lists its models, and what it says; None: it answers, but has no such list."""
+    from batcher.providers.base import ProviderError
+
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
-            answer = await runtime.provider(info.name).check()
+            return True, await runtime.provider(info.name).check()
     except TimeoutError:
-        return Finding("provider", info.name, False, f"{key}, no answer within {CHECK_TIMEOUT_S:.0f} s")
-    except (ProviderError, BatcherError) as error:
-        return Finding("provider", info.name, False, f"{key}, {error}")
-    return Finding("provider", info.name, True, f"{key}, {answer}")
+        return False, f"no answer within {CHECK_TIMEOUT_S:.0f} s"
+    except ProviderError as error:
+        if error.status not in _NO_LIST:
+            return False, str(error)
+        hint = "if its calls fail too, see that its base URL is right (most end in /v1)"
+        return None, f"answers, but shows no list of models; {hint}"
+    except BatcherError as error:
+        return False, str(error)
 
 
 def _is_used(runtime: Runtime, provider: str) -> bool:

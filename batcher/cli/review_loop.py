@@ -184,8 +184,13 @@ class Review:
         """Let the reviewer's editor change an answer until it fits the task; None if they leave it."""
         text = orjson.dumps(output, option=orjson.OPT_INDENT_2).decode() + "\n"
         while True:
-            with self.keyboard.lent():
-                edited = click.edit(text, extension=".json")
+            try:
+                with self.keyboard.lent():
+                    edited = click.edit(text, extension=".json")
+            except click.ClickException as error:
+                note(f"{error.format_message()}. Set EDITOR to one that is there. Any key goes on.")
+                self._key()
+                return None
             if edited is None or not edited.strip():
                 return None
             try:

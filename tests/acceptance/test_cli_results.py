@@ -152,6 +152,14 @@ def test_doctor_says_what_each_tier_would_use_and_shows_no_key(cli: Cli) -> None
     assert "set OPENAI_API_KEY" in cli("doctor", code=3).out
 
 
+def test_an_endpoint_without_a_list_of_models_is_not_called_wrong(cli: Cli) -> None:
+    cli.env["OPENAI_BASE_URL"] += "/no/list"
+    found = {(entry["part"], entry["name"]): entry for entry in cli("doctor", "--json").json["findings"]}
+    assert found["provider", "openai"]["ok"] is None
+    assert "see that its base URL is right" in found["provider", "openai"]["message"]
+    assert found["tier", "economy"]["ok"]
+
+
 def test_doctor_says_whether_rate_limits_are_shared(cli: Cli, tmp_path: Path) -> None:
     def broker(url: str) -> dict[str, Any]:
         cli.env["BATCHER_BROKER_URL"] = url

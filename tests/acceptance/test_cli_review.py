@@ -155,6 +155,15 @@ def test_a_fixed_answer_is_checked_against_the_schema_and_becomes_a_known_one(re
     assert again["accuracy"]["scored"] == 2
 
 
+def test_an_editor_that_is_not_there_ends_no_sitting(reviewed: Cli) -> None:
+    reviewed.env["EDITOR"] = "/no/such/editor"
+    sitting = Terminal(reviewed, "review", "--as", "ann").wait_for(READY)
+    sitting.key("f").wait_for("Set EDITOR to one that is there")
+    sitting.key(" ").wait_for(READY)
+    sitting.key("r").wait_for("1 labelled by you").wait_for(READY)
+    sitting.key("q").end()
+
+
 def test_long_documents_have_pages_and_nothing_in_them_steers_the_terminal(cli: Cli) -> None:
     folder = cli.documents(0)
     lines = [f"line {number}" for number in range(60)]
