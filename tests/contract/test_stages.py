@@ -28,9 +28,9 @@ from batcher.store.jobs import Job, due_jobs, finish_if_complete, newest_job_id,
 from batcher.store.steps import HANDED_OVER, reopen_stages
 from batcher.tasks.golden import load_golden
 from batcher.tasks.registry import load_task
+from tests.support.fast_models import TWO_TIERS
 from tests.support.runs import balances, item_statuses, job_of, make_runtime, reserved, rows, run, spent
 from tests.support.staged import (
-    CONFIG,
     TASK,
     documents,
     items_of,
@@ -52,7 +52,7 @@ DOCUMENTS = 30
 @pytest.fixture
 def runtime(tmp_path: Path, vendor_server: VendorServer, store_url: str) -> Iterator[Runtime]:
     made = make_runtime(tmp_path / "home", vendor_server, database_url=store_url)
-    (tmp_path / "home" / "batcher.toml").write_text(CONFIG)
+    (tmp_path / "home" / "batcher.toml").write_text(TWO_TIERS)
     home = tmp_path / "home"
     found = Runtime(
         load_settings(home / "batcher.toml", home=home, env_file=home / "keys.env", database_url=store_url)
