@@ -36,7 +36,8 @@ def ladder() -> None:
 @click.option(
     "--judge",
     metavar="NAME",
-    help="Learn too what the word of this model, or tier, on an answer is worth; its calls cost.",
+    help="Learn too what the word of this model, or tier, on an answer is worth; its calls cost. none: no"
+    " judge.",
 )
 @click.option("--limit", type=MANY, help="Learn from so many rows, drawn by chance, always the same ones.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the folds.")
@@ -65,6 +66,7 @@ def learn(
     `batcher submit --learned-ladder` then climbs the ladder. It is learned again when the task changes.
     """
     from batcher.cli.evaluate import Wanted
+    from batcher.cli.ladder_beforehand import check_limit
     from batcher.routing.ladder.goals import Goal
     from batcher.routing.ladder.learning import check_installed
 
@@ -72,6 +74,7 @@ def learn(
         raise UsageError("Say what the ladder is for: either --accuracy SHARE or --spend USD a document")
     goal = Goal.of_spend(usd_to_nusd(spend)) if spend is not None else Goal.of_accuracy(accuracy or 1.0)
     check_installed()  # before models are measured, which costs
+    check_limit(limit)
     request = known_answer_request(paths, task, golden, params, limit=limit)
     wanted = Wanted(models, tiers, None, 0.95, 1, None, yes=yes, as_json=as_json)
     return _learn(settings, request, wanted, goal, judge, seed)
@@ -83,9 +86,10 @@ def _learn(
     import orjson
 
     from batcher.cli.evaluate import known_documents, measure_models, read_measured
+    from batcher.cli.ladder_beforehand import check_known, check_one_step, judging_by
     from batcher.cli.ladder_judging import judged_by
     from batcher.planning.candidates import candidate_orders
-    from batcher.planning.ladder_checks import RungJudging, verified_rows
+    from batcher.planning.ladder_checks import verified_rows
     from batcher.planning.ladder_record import read_production
     from batcher.planning.learned_ladders import read_golden_rows
     from batcher.routing.ladder.policy import evidence_to_json
@@ -95,8 +99,11 @@ def _learn(
     runtime = Runtime(settings)
     orders = candidate_orders(request, wanted.models, wanted.tiers, runtime.catalog, runtime.is_usable)
     task, spec = orders[0].task, orders[0].spec
-    judging = None if judge is None else RungJudging.of(spec, judge, runtime.catalog, runtime.is_usable)
-    code, _, jobs = measure_models(runtime, orders, known_documents(runtime, orders[0]), wanted, None)
+    check_one_step(orders[0])
+    judging = judging_by(runtime, orders[0], judge)
+    known = known_documents(runtime, orders[0])
+    check_known(orders[0], known)
+    code, _, jobs = measure_models(runtime, orders, known, wanted, None)
     if jobs is None:
         return code
     if code > 1:
@@ -106,6 +113,7 @@ def _learn(
     with runtime.store.read() as connection:
         rows = read_golden_rows(connection, measured)
     if task.verifier is not None:
+        note(f"Running the task's verifier on the answers to {len(rows):,} documents ...")
         rows = verified_rows(rows, task.verify)
     if judging is not None:
         code, rows = judged_by(runtime, judging, task.name, rows, yes=wanted.yes)

@@ -12,8 +12,10 @@ from sqlalchemy import Connection, func, select
 
 from batcher.catalog.models import Catalog, Model
 from batcher.domain import AttemptState, Document, Purpose
+from batcher.errors import TaskError
 from batcher.planning.admission import result_key
 from batcher.planning.choice import Usable
+from batcher.planning.known import KnownDocuments
 from batcher.planning.naming import tier_of
 from batcher.planning.sampling import judge_models
 from batcher.quality.judge import judge_spec, judged_document, read_verdict
@@ -21,6 +23,9 @@ from batcher.routing.ladder.records import GoldenRow, RecordedAnswer
 from batcher.store.ingestion import NewItem
 from batcher.store.results import find_results
 from batcher.store.tables import attempts, results
+from batcher.tasks.answers import AnswerParser, InvalidAnswerError
+from batcher.tasks.checking import single_values
+from batcher.tasks.definition import Task
 from batcher.tasks.spec import TaskSpec
 
 _PAGE: Final = 500
@@ -74,6 +79,34 @@ def verified_rows(rows: Sequence[GoldenRow], verify: Callable[[str, Any], float]
         replace(row, answers={name: checked(row, given) for name, given in row.answers.items()})
         for row in rows
     ]
+
+
+def try_verifier(task: Task, spec: TaskSpec, known: KnownDocuments) -> int:
+    """Try a task's verifier on known documents and their right answers, before other answers are paid for.
+
+    Right answers that are no whole answer to the task's schema are left out.
+
+    Returns:
+        How many it was tried on.
+
+    Raises:
+        TaskError: naming the document, if it raises or returns no number from 0 to 1.
+    """
+    parser, tried = AnswerParser(spec, task), 0
+    for one in known.documents:
+        if not one.document.text:
+            continue
+        right = single_values(known.lookup(one.source), spec.schema)
+        try:
+            answer = parser.parse(orjson.dumps(right).decode())
+        except InvalidAnswerError:
+            continue
+        try:
+            task.verify(one.document.text, answer)
+        except TaskError as error:
+            raise TaskError(f"{one.source}: {error}") from error
+        tried += 1
+    return tried
 
 
 def worth_judging(rows: Sequence[GoldenRow], judge: str) -> frozenset[str]:

@@ -125,9 +125,9 @@ def _row_findings(task: Task, spec: TaskSpec, golden: Golden, *, fits: bool) -> 
         if fits:
             known = row.expected if isinstance(row.expected, dict) else {}
             parser = whole if is_whole(known) else partial
-            yield from _fit_findings(parser, _single_values(row.expected, spec.schema), place)
+            yield from _fit_findings(parser, single_values(row.expected, spec.schema), place)
             if row.text and is_whole(known):
-                yield from _verifier_findings(task, row.text, _single_values(known, spec.schema), place)
+                yield from _verifier_findings(task, row.text, single_values(known, spec.schema), place)
         if task.is_judged:
             continue
         try:
@@ -184,8 +184,8 @@ def _fit_findings(parser: AnswerParser, expected: Any, place: str) -> Iterator[F
         yield Finding("error", f"{place}: the expected answer does not fit the schema: {error.reason}")
 
 
-def _single_values(expected: Any, schema: Mapping[str, Any]) -> Any:
-    """Without the lists around single values that corpora of extracted fields have."""
+def single_values(expected: Any, schema: Mapping[str, Any]) -> Any:
+    """A right answer without the lists around single values that corpora of extracted fields have."""
     if not isinstance(expected, dict):
         return expected
     lists = {name for name, part in schema.get("properties", {}).items() if part.get("type") == "array"}

@@ -81,7 +81,7 @@ def test_a_ladder_is_learned_shown_and_climbed(cli: Cli, vendor_server: VendorSe
     assert learned["evidence"]["cost_usd"] < 0.75 * models[DEAR]["cost_usd"]
     assert cli("ladder", "show", "--task", "./cards", "--json").json == learned
     vendor_server.clear_bill()
-    assert learn(cli, "--accuracy", 0.95)["steps"] == learned["steps"]
+    assert learn(cli, "--accuracy", 0.95, "--judge", "none")["steps"] == learned["steps"]
     assert vendor_server.bill == [], "what is measured is not measured again"
 
     tricky = make_documents(cli.folder / "fresh", 60, seed=2)
@@ -158,13 +158,43 @@ def test_what_cannot_be_done_is_said(cli: Cli, known: Path, words: tuple[str, ..
     assert told in cli(*words, code=2).err
 
 
-def test_too_few_known_answers_are_said(cli: Cli, known: Path) -> None:
-    found = cli(
-        *("ladder", "learn", "--task", "./cards", "--golden", "known/golden.jsonl", "--accuracy", 0.9),
-        *("--model", CHEAP, "--model", DEAR, "--limit", 10),
-        code=2,
+STAGED = (
+    TASK.replace("import Task", "import Stage, Task", 1)
+    + """
+import dataclasses
+task = dataclasses.replace(task, before=(Stage(name="read", prompt="Read.", output=Answer),))
+"""
+)
+
+
+def test_what_no_ladder_can_come_of_is_refused_before_anything_is_paid(
+    cli: Cli, vendor_server: VendorServer, known: Path
+) -> None:
+    said = learn(cli, "--accuracy", 0.9, "--limit", 39, code=2)
+    assert said == {
+        "error": "--limit 39: a ladder needs at least 40 known answers, better 300",
+        "exit_code": 2,
+    }
+    assert (
+        "There is no tier and no model 'nope'"
+        in learn(cli, "--accuracy", 0.9, "--judge", "nope", code=2)["error"]
     )
-    assert "golden rows" in found.err
+    assert "A spend is more than zero" in learn(cli, "--spend", 0, code=2)["error"]
+    golden, task = known / "golden.jsonl", cli.folder / "cards" / "task.py"
+    task.write_text(STAGED)
+    assert "for a task of one step, and cards has 2" in learn(cli, "--accuracy", 0.9, code=2)["error"]
+    for wrong, why in (("1 / 0", "ZeroDivisionError"), ("float('nan')", "returned nan")):
+        rows = [{"file": f"{n:03}.txt", "expected": RIGHT} for n in range(40)]
+        golden.write_text("\n".join(map(json.dumps, rows)))
+        task.write_text(TASK.replace("    tier=", f"    verifier=lambda text, answer: {wrong}, tier=", 1))
+        said = learn(cli, "--accuracy", 0.9, code=3)["error"]
+        assert "txt: The verifier of task 'cards'" in said
+        assert why in said
+    golden.write_text("\n".join(golden.read_text().splitlines()[:39]))
+    said = learn(cli, "--accuracy", 0.9, code=2)["error"]
+    assert said == "39 known documents of text can be learned from; a ladder needs at least 40, better 300"
+    assert vendor_server.bill == []
+    assert cli("jobs", "--json").json == []
 
 
 VERIFYING = TASK.replace("    tier=", "    verifier=lambda text, answer: answer['title'] in text, tier=", 1)

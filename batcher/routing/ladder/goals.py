@@ -37,10 +37,10 @@ class Goal:
         """At most so many nano-dollars a document.
 
         Raises:
-            UsageError: for a spend below zero.
+            UsageError: for no spend, or one below zero.
         """
-        if not nusd >= 0:
-            raise UsageError(f"A document cannot cost {nusd} nano-dollars")
+        if not nusd > 0:
+            raise UsageError("A spend is more than zero: of models that cost nothing any spend is kept")
         return cls(spend_nusd=nusd)
 
     @property

@@ -13,14 +13,11 @@ from numpy.typing import NDArray
 from batcher.errors import UsageError
 from batcher.routing.ladder.answer_scorer import confidence
 from batcher.routing.ladder.normal_form import normal_form
-from batcher.routing.ladder.records import GoldenRow
+from batcher.routing.ladder.records import LEAST_ROWS, GoldenRow
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 Truths = NDArray[np.bool_]
-
-LEAST_ROWS: Final = 40
-"""Under so many golden rows nothing is learned: a share's interval is wider than 30 points."""
 
 _MOST_CLASSES: Final = 40
 _LEAST_PER_CLASS: Final = 5

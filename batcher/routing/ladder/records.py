@@ -11,6 +11,9 @@ import orjson
 
 from batcher.errors import UsageError
 
+LEAST_ROWS: Final = 40
+"""Under so many golden rows nothing is learned: a share's interval is wider than 30 points."""
+
 _NUSD: Final = 10**9
 
 
