@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class BatcherError(Exception):
     """Base of every error that batcher raises on purpose.
@@ -13,13 +11,21 @@ class BatcherError(Exception):
             5 a dependency is down).
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 class UsageError(BatcherError):
     """The command line asks for something that does not exist or does not fit."""
 
     exit_code = 2
+
+
+class UnfinishedError(BatcherError):
+    """Work that the command rests on was stopped: it exits with what that means."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class BusyError(BatcherError):

@@ -87,7 +87,7 @@ def _learn(
 
     from batcher.cli.evaluate import known_documents, measure_models, read_measured
     from batcher.cli.ladder_beforehand import check_known, check_one_step, judging_by
-    from batcher.cli.ladder_judging import judged_by
+    from batcher.cli.ladder_judging import check_measured, judged_by
     from batcher.planning.candidates import candidate_orders
     from batcher.planning.ladder_checks import verified_rows
     from batcher.planning.ladder_record import read_production
@@ -104,11 +104,7 @@ def _learn(
     known = known_documents(runtime, orders[0])
     check_known(orders[0], known)
     code, _, jobs = measure_models(runtime, orders, known, wanted, None)
-    if jobs is None:
-        return code
-    if code > 1:
-        note("Its models are not measured to the end. See: batcher jobs; then start this again.")
-        return code
+    jobs = check_measured(runtime, jobs, code)
     measured = [read_measured(runtime, order, job, wanted) for order, job in zip(orders, jobs, strict=True)]
     with runtime.store.read() as connection:
         rows = read_golden_rows(connection, measured)
@@ -116,9 +112,7 @@ def _learn(
         note(f"Running the task's verifier on the answers to {len(rows):,} documents ...")
         rows = verified_rows(rows, task.verify)
     if judging is not None:
-        code, rows = judged_by(runtime, judging, task.name, rows, yes=wanted.yes)
-        if code:
-            return code
+        rows = judged_by(runtime, judging, task.name, rows, yes=wanted.yes)
     policy = _calibrated(rows, goal, seed, None if judging is None else judging.model.name)
     with runtime.store.write() as connection:
         stored = orjson.dumps(policy.to_json()).decode()

@@ -1,21 +1,24 @@
-"""Has a judge look at known documents' answers, so that a ladder can learn what its word is worth."""
+"""What a ladder is learned from: known documents' answers, all of them, and a judge's word on them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from batcher.cli.output import note
+from batcher.cli.output import local_time, note
 
 if TYPE_CHECKING:
+    from batcher.errors import UnfinishedError
     from batcher.planning.ladder_checks import RungJudging
     from batcher.routing.ladder.records import GoldenRow
     from batcher.runtime import Runtime
+    from batcher.store.jobs import Job
 
 
 def judged_by(
     runtime: Runtime, judging: RungJudging, task: str, rows: list[GoldenRow], *, yes: bool
-) -> tuple[int, list[GoldenRow]]:
+) -> list[GoldenRow]:
     """Ask for the verdicts that are not there yet.
 
     Args:
@@ -26,17 +29,20 @@ def judged_by(
         yes: ask nothing before the judge is.
 
     Returns:
-        The exit code, 0 if all verdicts are there that can be, and the rows with them.
+        The rows with all verdicts that can be had.
+
+    Raises:
+        UnfinishedError: if the judge was stopped, or its price not agreed to.
     """
     from batcher.planning.ladder_checks import judged_rows, worth_judging
 
     models = worth_judging(rows, judging.model.name)
-    code = _asked(runtime, judging, task, rows, models, yes=yes)
+    _ask(runtime, judging, task, rows, models, yes=yes)
     with runtime.store.read() as connection:
-        return code, judged_rows(connection, rows, judging, models)
+        return judged_rows(connection, rows, judging, models)
 
 
-def _asked(
+def _ask(
     runtime: Runtime,
     judging: RungJudging,
     task: str,
@@ -44,7 +50,7 @@ def _asked(
     models: frozenset[str],
     *,
     yes: bool,
-) -> int:
+) -> None:
     from batcher.cli.confirming import agreed, price_job, set_off
     from batcher.cli.locking import single_run
     from batcher.cli.running import EXIT_INCOMPLETE, explain_stop, run_jobs
@@ -59,7 +65,7 @@ def _asked(
         job = open_grading_job(runtime.store, runtime.ledger, judging, task, asked)
         if job.state is JobState.DONE:
             note(f"Job {job.id}, judge {judging.model.name}: nothing left to ask.")
-            return 0
+            return
         price = price_job(runtime, job).all
         note(
             f"Job {job.id}, judge {judging.model.name}: {price.items:,} answers to look at, about "
@@ -67,11 +73,70 @@ def _asked(
             "The caps hold in any case."
         )
         if not agreed(runtime, [job], price.worst_nusd, yes=yes):
-            return EXIT_INCOMPLETE
+            raise not_learned(runtime, [job.id], EXIT_INCOMPLETE)
         set_off(runtime, job)
         if runtime.settings.broker_url is not None:
             locks.close()
         run = run_jobs(runtime, [job.id])
     explain_stop(run)
     # Answers that it could not judge are learned from without its word.
-    return 0 if all(view.job.state is JobState.DONE for view in run.views) else run.exit_code
+    if any(view.job.state is not JobState.DONE for view in run.views):
+        raise not_learned(runtime, [job.id], run.exit_code)
+
+
+def check_measured(runtime: Runtime, jobs: Sequence[Job] | None, code: int) -> list[Job]:
+    """The measured models' jobs, all at their end.
+
+    Args:
+        runtime: where they are.
+        jobs: what ``measure_models`` gave; None: its price was not agreed to.
+        code: the exit code of measuring.
+
+    Raises:
+        UnfinishedError: if they are not.
+    """
+    from batcher.domain import JobState
+    from batcher.errors import UnfinishedError
+    from batcher.store.jobs import get_job
+
+    if jobs is None:
+        raise UnfinishedError("No ladder was learned: the price of measuring was not agreed to", code)
+    with runtime.store.read() as connection:
+        found = [get_job(connection, job.id) for job in jobs]
+    if code > 1 or any(job.state is not JobState.DONE for job in found):
+        raise not_learned(runtime, [job.id for job in found], max(code, 1))
+    return found
+
+
+def not_learned(runtime: Runtime, job_ids: Sequence[int], code: int) -> UnfinishedError:
+    """That no ladder was learned because jobs which it rests on were stopped, and what to do.
+
+    Args:
+        runtime: where the jobs are.
+        job_ids: those that were to end, in any state; judges of their answers are looked at too.
+        code: the exit code that this asks for.
+    """
+    from batcher.cli.budget import raising_commands
+    from batcher.cli.judging_control import state_of
+    from batcher.domain import JobState
+    from batcher.errors import UnfinishedError
+    from batcher.store.jobs import get_job
+
+    with runtime.store.read() as connection:
+        jobs = [get_job(connection, job_id) for job_id in job_ids]
+    judging = [found for job in jobs if (found := state_of(runtime, job)) is not None]
+    jobs += [judge for found in judging for judge in found.jobs]
+    left = [job for job in jobs if job.state is not JobState.DONE]
+    told = [
+        f"job {job.id} ({job.pinned_model}) is {job.state}" + (f" ({job.reason})" if job.reason else "")
+        for job in left
+    ]
+    why = "; ".join(told) or "its models are not measured to the end, see: batcher jobs"
+    raising = list(dict.fromkeys(one for job in left for one in raising_commands(job.reason or "")))
+    later = max((job.resume_at or 0 for job in left), default=0)
+    wait = f", or wait until {local_time(later)}" if later else ""
+    first = f"Raise the cap: {' and '.join(raising)}{wait}; then start" if raising else "Start"
+    return UnfinishedError(
+        f"No ladder was learned: {why}. {first} this command again: what was asked is not paid for again.",
+        code,
+    )

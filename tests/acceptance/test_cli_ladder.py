@@ -263,6 +263,18 @@ def test_what_the_task_s_verifier_doubts_climbs(cli: Cli, subtle_known: Path) ->
 def test_what_a_judge_doubts_climbs_and_its_calls_are_on_the_books(
     cli: Cli, vendor_server: VendorServer, subtle_known: Path
 ) -> None:
+    cli("budget", "set", "--daily", "0.03")
+    cli("budget", "set", "--daily", 0.03)
+    stopped = learn(cli, "--accuracy", 0.95, "--judge", JUDGE, code=4)
+    assert stopped["exit_code"] == 4
+    assert "No ladder was learned: job" in stopped["error"]
+    assert "is paused (budget: " in stopped["error"]
+    assert "Raise the cap: batcher budget set --daily AMOUNT, or wait until " in stopped["error"]
+    cli("budget", "set", "--daily", "none", "--tier", "standard=0.01")
+    stopped = learn(cli, "--accuracy", 0.95, "--judge", JUDGE, code=4)
+    assert f"No ladder was learned: job 3 ({JUDGE}) is paused (budget: " in stopped["error"]
+    assert "batcher budget set --tier standard=AMOUNT" in stopped["error"]
+    cli("budget", "set", "--tier", "standard=none")
     learned = learn(cli, "--accuracy", 0.95, "--judge", JUDGE)
     assert [step["model"] for step in learned["steps"]] == [CHEAP, DEAR]
     assert learned["judge"] == JUDGE
