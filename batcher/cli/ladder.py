@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from batcher.settings import Settings
 
 if TYPE_CHECKING:
     from batcher.cli.evaluate import Wanted
-    from batcher.planning.ladder_record import Production
+    from batcher.planning.ladder_record import Former, Production
     from batcher.planning.order import SubmitRequest
     from batcher.routing.ladder.goals import Goal
     from batcher.routing.ladder.policy import LadderPolicy
@@ -90,7 +91,7 @@ def _learn(
     from batcher.cli.ladder_judging import check_measured, judged_by
     from batcher.planning.candidates import candidate_orders
     from batcher.planning.ladder_checks import verified_rows
-    from batcher.planning.ladder_record import read_production
+    from batcher.planning.ladder_record import read_former, read_production
     from batcher.planning.learned_ladders import read_golden_rows
     from batcher.routing.ladder.policy import evidence_to_json
     from batcher.runtime import Runtime
@@ -114,14 +115,22 @@ def _learn(
     if judging is not None:
         rows = judged_by(runtime, judging, task.name, rows, yes=wanted.yes)
     policy = _calibrated(rows, goal, seed, None if judging is None else judging.model.name)
+    policy = replace(policy, options=_options(wanted, None if judging is None else judge))
     with runtime.store.write() as connection:
         stored = orjson.dumps(policy.to_json()).decode()
         evidence = orjson.dumps(evidence_to_json(policy.evidence)).decode()
         now = runtime.store.now(connection)
         number = add_ladder(connection, spec.name, spec.fingerprint, stored, evidence, now)
         production = read_production(connection, number, spec, policy)
-    _tell(policy, production, spec.name, as_json=wanted.as_json)
+        former = read_former(connection, number, spec)
+    _tell(policy, production, former, spec.name, as_json=wanted.as_json)
     return 0 if policy.reached else 1
+
+
+def _options(wanted: Wanted, judge: str | None) -> tuple[str, ...]:
+    named = [("--model", name) for name in wanted.models] + [("--tier", name) for name in wanted.tiers]
+    named += [] if judge is None else [("--judge", judge)]
+    return tuple(word for pair in named for word in pair)
 
 
 def _calibrated(rows: list[GoldenRow], goal: Goal, seed: int, judge: str | None) -> LadderPolicy:
@@ -140,7 +149,7 @@ def show(settings: Settings, task: str, params: tuple[str, ...], as_json: bool) 
     """The ladder in force for a task as it stands."""
     import orjson
 
-    from batcher.planning.ladder_record import read_production
+    from batcher.planning.ladder_record import read_former, read_production
     from batcher.routing.ladder.policy import LadderPolicy
     from batcher.store.ladders import newest_ladder
     from batcher.store.schema import open_to_read
@@ -155,7 +164,8 @@ def show(settings: Settings, task: str, params: tuple[str, ...], as_json: bool) 
             stored = newest_ladder(connection, spec.fingerprint)
             if stored is not None:
                 policy = LadderPolicy.from_json(orjson.loads(stored.policy))
-                shown = policy, read_production(connection, stored.id, spec, policy)
+                production = read_production(connection, stored.id, spec, policy)
+                shown = policy, production, read_former(connection, stored.id, spec)
         store.close()
     if shown is None:
         raise UsageError(f"No ladder was learned for task {spec.name} as it stands: batcher ladder learn")
@@ -163,13 +173,17 @@ def show(settings: Settings, task: str, params: tuple[str, ...], as_json: bool) 
     return 0
 
 
-def _tell(policy: LadderPolicy, production: Production, task: str, *, as_json: bool) -> None:
+def _tell(
+    policy: LadderPolicy, production: Production, former: Former | None, task: str, *, as_json: bool
+) -> None:
     if as_json:
-        echo_json(_as_json(policy, production, task))
+        echo_json(_as_json(policy, production, former, task))
         return
     found, number = policy.evidence, production.ladder_id
     reached = "" if policy.reached else ", which it is not expected to reach"
     say(f"Ladder {number} of task {task}, for {policy.target}{reached}")
+    if former is not None or not policy.reached:
+        say(_in_force(policy, former))
     say("")
     echo_table([("STEP", "MODEL", "ITS ANSWER STANDS"), *_steps(policy)], right=())
     say("")
@@ -186,6 +200,16 @@ def _tell(policy: LadderPolicy, production: Production, task: str, *, as_json: b
     say("Climb it with: batcher submit PATH --task " + task + " --learned-ladder")
 
 
+def _in_force(policy: LadderPolicy, former: Former | None) -> str:
+    """That the newest counts, whatever it reaches, and how to have the one before it back."""
+    if former is None:
+        return "It is in force all the same"
+    told = f"It is in force, in place of ladder {former.ladder_id}, for {former.target}"
+    if policy.reached or not former.reached:
+        return told
+    return f"{told}. To learn that one again, from what is paid for already: {former.command}"
+
+
 def _steps(policy: LadderPolicy) -> Iterator[tuple[str, ...]]:
     for place, step in enumerate(policy.steps, start=1):
         is_last = place == len(policy.steps)
@@ -194,7 +218,9 @@ def _steps(policy: LadderPolicy) -> Iterator[tuple[str, ...]]:
         yield str(place), step.model, bar + (skipped if step.enters_at else "")
 
 
-def _as_json(policy: LadderPolicy, production: Production, task: str) -> dict[str, Any]:
+def _as_json(
+    policy: LadderPolicy, production: Production, former: Former | None, task: str
+) -> dict[str, Any]:
     from batcher.cli.accuracy_view import production_json
     from batcher.cli.output import usd
     from batcher.routing.ladder.policy import evidence_to_json
@@ -207,6 +233,14 @@ def _as_json(policy: LadderPolicy, production: Production, task: str) -> dict[st
         "task": task,
         "target": policy.target,
         "reached": policy.reached,
+        "in_place_of": None
+        if former is None
+        else {
+            "ladder": former.ladder_id,
+            "target": former.target,
+            "reached": former.reached,
+            "learn_again": former.command,
+        },
         "production": production_json(production),
         "verifier": policy.verifies,
         "judge": policy.judge,

@@ -70,13 +70,17 @@ def verified_rows(rows: Sequence[GoldenRow], verify: Callable[[str, Any], float]
         TaskError: if it fails.
     """
 
-    def checked(row: GoldenRow, given: RecordedAnswer) -> RecordedAnswer:
+    def checked(row: GoldenRow, name: str, given: RecordedAnswer) -> RecordedAnswer:
         if not given.answer:
             return given
-        return replace(given, verified=verify(row.text, orjson.loads(given.answer)))
+        try:
+            return replace(given, verified=verify(row.text, orjson.loads(given.answer)))
+        except TaskError as error:
+            kept = "What was measured is kept: mend the verifier, and start this again"
+            raise TaskError(f"{row.id}, the answer of {name}: {error}\n{kept}") from error
 
     return [
-        replace(row, answers={name: checked(row, given) for name, given in row.answers.items()})
+        replace(row, answers={name: checked(row, name, given) for name, given in row.answers.items()})
         for row in rows
     ]
 

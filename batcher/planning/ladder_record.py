@@ -11,13 +11,14 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Connection
 
+from batcher.errors import ConfigurationError
 from batcher.money import format_usd
 from batcher.quality.estimates import Estimate, estimate_together
 from batcher.routing.choice import percent
 from batcher.routing.ladder.policy import LadderPolicy
 from batcher.statistics.sequential import log_evidence_below
 from batcher.store.jobs import Job
-from batcher.store.ladders import get_ladder, jobs_on_ladder
+from batcher.store.ladders import get_ladder, jobs_on_ladder, ladder_before
 from batcher.tasks.spec import TaskSpec
 
 LEAST_SCORED: Final = 10
@@ -103,8 +104,40 @@ def production_of(connection: Connection, job: Job) -> Production | None:
     return read_production(connection, job.ladder_policy_id, TaskSpec.from_json(job.spec))
 
 
+@dataclass(frozen=True, slots=True)
+class Former:
+    """The ladder whose place another one took.
+
+    Attributes:
+        ladder_id: its number.
+        target: what it was learned for, in words.
+        reached: whether its evidence says that it reaches that.
+        command: what learns it again.
+    """
+
+    ladder_id: int
+    target: str
+    reached: bool
+    command: str
+
+
+def read_former(connection: Connection, ladder_id: int, spec: TaskSpec) -> Former | None:
+    """The ladder that was in force before this one for the task as it stands.
+
+    None if there is none, or only one that this version of batcher cannot climb.
+    """
+    stored = ladder_before(connection, spec.fingerprint, ladder_id)
+    if stored is None:
+        return None
+    try:
+        policy = LadderPolicy.from_json(orjson.loads(stored.policy))
+    except ConfigurationError:
+        return None
+    return Former(stored.id, policy.target, policy.reached, learn_command(spec, policy))
+
+
 def learn_command(spec: TaskSpec, policy: LadderPolicy) -> str:
-    """What learns a ladder of a task again, for the same goal."""
+    """What learns a ladder of a task again, from the same models for the same goal."""
     goal, words = policy.goal, ["batcher ladder learn --task", shlex.quote(spec.ref or spec.name)]
     words += [f"-p {shlex.quote(one)}" for one in _assignments(spec)]
     words.append("--golden FILE")
@@ -112,8 +145,7 @@ def learn_command(spec: TaskSpec, policy: LadderPolicy) -> str:
         words.append(f"--accuracy {goal.accuracy:g}")
     else:
         words.append(f"--spend {format_usd(round(goal.spend_nusd or 0)).removeprefix('$')}")
-    if policy.judge is not None:
-        words.append(f"--judge {shlex.quote(policy.judge)}")
+    words += map(shlex.quote, policy.options)
     return " ".join(words)
 
 

@@ -46,6 +46,14 @@ def newest_ladder(connection: Connection, fingerprint: bytes) -> StoredLadder | 
     return _stored(connection.execute(query.order_by(ladder_policies.c.id.desc()).limit(1)).one_or_none())
 
 
+def ladder_before(connection: Connection, fingerprint: bytes, ladder_id: int) -> StoredLadder | None:
+    """The ladder that was in force for a task before this one; None if it was the first."""
+    query = select(ladder_policies).where(
+        ladder_policies.c.fingerprint == fingerprint, ladder_policies.c.id < ladder_id
+    )
+    return _stored(connection.execute(query.order_by(ladder_policies.c.id.desc()).limit(1)).one_or_none())
+
+
 def get_ladder(connection: Connection, ladder_id: int) -> StoredLadder:
     """One ladder.
 

@@ -84,6 +84,18 @@ def test_a_ladder_is_learned_shown_and_climbed(cli: Cli, vendor_server: VendorSe
     assert learn(cli, "--accuracy", 0.95, "--judge", "none")["steps"] == learned["steps"]
     assert vendor_server.bill == [], "what is measured is not measured again"
 
+    missed = learn(cli, "--spend", "0.0000001", code=1)
+    task = cli.folder / "cards"
+    again = f"batcher ladder learn --task {task} --golden FILE --accuracy 0.95 --model {CHEAP} --model {DEAR}"
+    former = {"ladder": 2, "target": "accuracy 95.0%", "reached": True, "learn_again": again}
+    assert (missed["reached"], missed["in_place_of"]) == (False, former)
+    shown = cli("ladder", "show", "--task", "./cards").out
+    assert (
+        "It is in force, in place of ladder 2, for accuracy 95.0%. To learn that one again, from what"
+        in shown
+    )
+    assert learn(cli, "--accuracy", 0.95)["in_place_of"]["reached"] is False
+
     tricky = make_documents(cli.folder / "fresh", 60, seed=2)
     learned_usd = 60 * learned["evidence"]["cost_usd"]
     words = ("fresh", "--task", "./cards", "--learned-ladder")
@@ -91,11 +103,11 @@ def test_a_ladder_is_learned_shown_and_climbed(cli: Cli, vendor_server: VendorSe
     assert planned["chosen"]["steps"] == [CHEAP, DEAR]
     assert planned["chosen"]["likely_usd"] == pytest.approx(learned_usd, rel=1e-3)
     told = cli("plan", *words).out
-    assert f"on learned ladder 2, {CHEAP} > {DEAR}: 60 documents read" in told
+    assert f"on learned ladder 4, {CHEAP} > {DEAR}: 60 documents read" in told
     assert "a document over all steps, measured on 160 known answers" in told
     submitted = ("submit", *words, "--yes")
     made = cli(*submitted, "--json")
-    assert f"Learned ladder 2, {CHEAP} > {DEAR}: " in made.err
+    assert f"Learned ladder 4, {CHEAP} > {DEAR}: " in made.err
     assert made.json["estimate"]["likely_usd"] == pytest.approx(learned_usd, rel=1e-3)
     assert abs(made.json["estimate"]["difference"]) < 0.15
     calls = [line.model for line in vendor_server.bill]

@@ -47,4 +47,5 @@ def checked_policy(
         evidence=Evidence(300, 0.92, 0.88, 0.95, 100_000.0, 1_000.0, steps[-1], 0.95, 400_000.0),
         verifies=verifies,
         judge=judge,
+        options=() if judge is None else ("--judge", judge),
     )

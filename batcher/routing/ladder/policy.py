@@ -121,6 +121,8 @@ class LadderPolicy:
         evidence: what it is expected to do.
         verifies: whether what the task's verifier says of an answer counts.
         judge: the model that looks at an answer before it stands, on all steps but the last; None: none does.
+        options: what it was learned with beside its task and goal (models, tiers, a judge), as words of the
+            command line.
     """
 
     steps: tuple[Step, ...]
@@ -134,6 +136,7 @@ class LadderPolicy:
     evidence: Evidence
     verifies: bool = False
     judge: str | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -245,6 +248,7 @@ class LadderPolicy:
             "evidence": evidence_to_json(self.evidence),
             "verifies": self.verifies,
             "judge": self.judge,
+            "options": list(self.options),
         }
 
     @classmethod
@@ -270,6 +274,7 @@ class LadderPolicy:
             evidence=evidence_from_json(stored["evidence"]),
             verifies=stored["verifies"],
             judge=stored["judge"],
+            options=tuple(stored.get("options", ())),
         )
 
 

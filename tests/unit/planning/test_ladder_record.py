@@ -9,6 +9,7 @@ import pytest
 from batcher.planning.ladder_record import Production, _falls_short, learn_command
 from batcher.quality.estimates import Estimate
 from batcher.routing.ladder.goals import Goal
+from batcher.routing.ladder.policy import LadderPolicy
 from batcher.statistics.intervals import wilson
 from tests.support.ladders import checked_policy
 from tests.support.runs import TASK
@@ -50,9 +51,11 @@ def test_what_mends_it_is_said_with_the_goal_it_had() -> None:
         "batcher ladder learn --task verdict -p 'labels=a b,c' -p 'deep={\"x\":1}' --golden FILE "
         "--accuracy 0.9"
     )
-    spending = replace(POLICY, goal=Goal.of_spend(2_500_000), judge="gpt-4o")
-    assert learn_command(TASK.spec({}), spending) == (
-        "batcher ladder learn --task verdict --golden FILE --spend 0.0025 --judge gpt-4o"
+    options = ("--model", "gpt-4o-mini", "--tier", "my tier", "--judge", "gpt-4o")
+    spending = replace(POLICY, goal=Goal.of_spend(2_500_000), options=options)
+    assert learn_command(TASK.spec({}), LadderPolicy.from_json(spending.to_json())) == (
+        "batcher ladder learn --task verdict --golden FILE --spend 0.0025 --model gpt-4o-mini "
+        "--tier 'my tier' --judge gpt-4o"
     )
 
 
