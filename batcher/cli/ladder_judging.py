@@ -134,7 +134,7 @@ def not_learned(runtime: Runtime, job_ids: Sequence[int], code: int) -> Unfinish
     why = "; ".join(told) or "its models are not measured to the end, see: batcher jobs"
     raising = list(dict.fromkeys(one for job in left for one in raising_commands(job.reason or "")))
     later = max((job.resume_at or 0 for job in left), default=0)
-    wait = f", or wait until {local_time(later)}" if later else ""
+    wait = f", or, where a day's cap has room, wait until {local_time(later)}" if later else ""
     first = f"Raise the cap: {' and '.join(raising)}{wait}; then start" if raising else "Start"
     return UnfinishedError(
         f"No ladder was learned: {why}. {first} this command again: what was asked is not paid for again.",

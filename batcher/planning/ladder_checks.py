@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -29,6 +30,7 @@ from batcher.tasks.definition import Task
 from batcher.tasks.spec import TaskSpec
 
 _PAGE: Final = 500
+_TRIED_FOR_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def verified_rows(rows: Sequence[GoldenRow], verify: Callable[[str, Any], float]
 def try_verifier(task: Task, spec: TaskSpec, known: KnownDocuments) -> int:
     """Try a task's verifier on known documents and their right answers, before other answers are paid for.
 
-    Right answers that are no whole answer to the task's schema are left out.
+    Right answers that are no whole answer to the task's schema are left out. A slow verifier is tried on as
+    many as a few seconds allow.
 
     Returns:
         How many it was tried on.
@@ -96,8 +99,10 @@ def try_verifier(task: Task, spec: TaskSpec, known: KnownDocuments) -> int:
     Raises:
         TaskError: naming the document, if it raises or returns no number from 0 to 1.
     """
-    parser, tried = AnswerParser(spec, task), 0
+    parser, tried, started = AnswerParser(spec, task), 0, time.monotonic()
     for one in known.documents:
+        if tried and time.monotonic() - started > _TRIED_FOR_S:
+            break
         if not one.document.text:
             continue
         right = single_values(known.lookup(one.source), spec.schema)

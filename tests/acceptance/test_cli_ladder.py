@@ -281,7 +281,7 @@ def test_what_a_judge_doubts_climbs_and_its_calls_are_on_the_books(
     assert stopped["exit_code"] == 4
     assert "No ladder was learned: job" in stopped["error"]
     assert "is paused (budget: " in stopped["error"]
-    assert "Raise the cap: batcher budget set --daily AMOUNT, or wait until " in stopped["error"]
+    assert "Raise the cap: batcher budget set --daily AMOUNT, or, where a day's cap has " in stopped["error"]
     cli("budget", "set", "--daily", "none", "--tier", "standard=0.01")
     stopped = learn(cli, "--accuracy", 0.95, "--judge", JUDGE, code=4)
     assert f"No ladder was learned: job 3 ({JUDGE}) is paused (budget: " in stopped["error"]
