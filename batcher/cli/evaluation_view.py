@@ -19,6 +19,7 @@ from batcher.quality.verdict import (
     Placed,
     Verdict,
     accuracy_words,
+    judged_words,
     p_words,
     percent,
     settling,
@@ -90,6 +91,11 @@ def _more(report: Report) -> Iterator[str]:
                 f"{one.model} is cheaper ({format_usd(round(one.per_document_nusd))} a document) and close: "
                 f"{accuracy_words(one.accuracy, one.measured.scored)}; {settling(one)}."
             )
+    for found in verdict.unjudged:
+        yield (
+            f"{found.model} takes no part: {judged_words(found)}. Models that gave the same answer share its "
+            "verdict, so what is judged first is no fair sample."
+        )
     for found in report.measured:
         if found.waiting:
             yield (
@@ -131,7 +137,8 @@ def _unjudged(found: Measurement, state: JudgingState) -> Iterator[str]:
         told = ", ".join(f"{name} {count:,}" for name, count in state.failed.items())
         yield (
             f"{found.model}: the judge came to no verdict on {sum(state.failed.values()):,} answers ({told})."
-            f" Ask it again: batcher retry {found.job_id}; then start this again."
+            f" Ask it again: batcher retry {found.job_id}; then start this again. Where it never will, take "
+            "those rows out of the golden file: what is answered and judged is not paid for again."
         )
     if state.nobody:
         yield (
@@ -142,15 +149,19 @@ def _unjudged(found: Measurement, state: JudgingState) -> Iterator[str]:
 
 def _rows(report: Report) -> Iterator[tuple[str, ...]]:
     placed = {one.model: one for one in report.verdict.placed}
-    for found in sorted(report.measured, key=lambda found: found.per_document_nusd or 0.0):
+    order = [*placed, *(found.model for found in report.measured if found.model not in placed)]
+    for found in sorted(report.measured, key=lambda found: order.index(found.model)):
         if found.model in placed:
             yield _row(report, placed[found.model])
+        elif found.unjudged:
+            yield ("", found.model, judged_words(found), _NONE, f"{found.scored:,}", *[_NONE] * 8)
         else:
             yield ("", found.model, *[_NONE] * 2, "0", *[_NONE] * 8)
 
 
 def _row(report: Report, one: Placed) -> tuple[str, ...]:
     found, mark = one.measured, "*" if one is report.verdict.chosen else ""
+    per_document = found.per_document_nusd
     return (
         mark,
         one.model,
@@ -159,13 +170,17 @@ def _row(report: Report, one: Placed) -> tuple[str, ...]:
         f"{found.scored:,}",
         f"{found.mean_score:.3f}",
         _valid(found.valid_at_once),
-        format_usd(round(one.per_document_nusd)),
-        _NONE if found.per_correct_nusd is None else format_usd(round(found.per_correct_nusd)),
+        _money(per_document),
+        _money(found.per_correct_nusd),
         _seconds(found.latency_s(0.5)),
         _seconds(found.latency_s(0.95)),
-        format_usd(round(one.per_document_nusd * report.monthly)),
+        _money(None if per_document is None else per_document * report.monthly),
         one.standing.value,
     )
+
+
+def _money(nusd: float | None) -> str:
+    return _NONE if nusd is None else format_usd(round(nusd))
 
 
 def _valid(interval: Interval | None) -> str:
@@ -261,25 +276,27 @@ def evaluation_json(report: Report) -> dict[str, Any]:
 
 
 def _model_json(report: Report, found: Measurement, one: Placed | None) -> dict[str, Any]:
-    per_document = found.per_document_nusd
+    fair = not found.unjudged  # what was judged first is no sample, and its figures would be read as one
+    per_document = found.per_document_nusd if fair else None
     return {
         "model": found.model,
         "tier": found.tier,
         "job_id": found.job_id,
         "scored": found.scored,
-        "correct": found.correct,
+        "correct": found.correct if fair else None,
         "failed": found.failed,
         "waiting": found.waiting,
         "rejected": found.rejected,
+        "unjudged": found.unjudged,
         "judging": judging_json(report.judging.get(found.job_id)),
         "accuracy": asdict(found.accuracy) if found.accuracy else None,
-        "mean_score": found.mean_score,
-        "fields": found.fields,
-        "valid_at_once": asdict(found.valid_at_once) if found.valid_at_once else None,
+        "mean_score": found.mean_score if fair else None,
+        "fields": found.fields if fair else {},
+        "valid_at_once": asdict(found.valid_at_once) if found.valid_at_once and fair else None,
         "cost_usd": usd(found.cost_nusd),
         "judging_usd": usd(found.judging_nusd),
         "cost_per_document_usd": _dollars(per_document),
-        "cost_per_correct_usd": _dollars(found.per_correct_nusd),
+        "cost_per_correct_usd": _dollars(found.per_correct_nusd) if fair else None,
         "monthly_usd": None if per_document is None else _dollars(per_document * report.monthly),
         "latency_p50_s": found.latency_s(0.5),
         "latency_p95_s": found.latency_s(0.95),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from batcher.cli.evaluate import Wanted
     from batcher.planning.ladder_record import Former, Production
     from batcher.planning.order import SubmitRequest
+    from batcher.quality.evaluation import Measurement
     from batcher.routing.ladder.goals import Goal
     from batcher.routing.ladder.policy import LadderPolicy
     from batcher.routing.ladder.records import GoldenRow
@@ -107,6 +108,7 @@ def _learn(
     code, _, jobs = measure_models(runtime, orders, known, wanted, None)
     jobs = check_measured(runtime, jobs, code)
     measured = [read_measured(runtime, order, job, wanted) for order, job in zip(orders, jobs, strict=True)]
+    measured = judged_to_the_end(measured)
     with runtime.store.read() as connection:
         rows = read_golden_rows(connection, measured)
     if task.verifier is not None:
@@ -131,6 +133,26 @@ def _options(wanted: Wanted, judge: str | None) -> tuple[str, ...]:
     named = [("--model", name) for name in wanted.models] + [("--tier", name) for name in wanted.tiers]
     named += [] if judge is None else [("--judge", judge)]
     return tuple(word for pair in named for word in pair)
+
+
+def judged_to_the_end(measured: list[Measurement]) -> list[Measurement]:
+    """Without the models of whose answers some lack a verdict; says which.
+
+    Raises:
+        UsageError: if no model is left.
+    """
+    from batcher.quality.verdict import judged_words
+
+    whole = [found for found in measured if not found.unjudged]
+    for found in measured:
+        if found.unjudged:
+            note(
+                f"{found.model} is left out: {judged_words(found)}, which is no fair sample of its answers. "
+                f"See: batcher status {found.job_id}; then start this again."
+            )
+    if not whole:
+        raise UsageError("There is no model whose answers are all judged: no ladder was learned")
+    return whole
 
 
 def _calibrated(rows: list[GoldenRow], goal: Goal, seed: int, judge: str | None) -> LadderPolicy:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, case, func, select, update
 from batcher.domain import AttemptState, FailureClass, ItemStatus, Purpose
 from batcher.quality.golden import GOLDEN
 from batcher.statistics.intervals import Interval, wilson
-from batcher.store.judging import is_judge_of
+from batcher.store.judging import count_unjudged, is_judge_of
 from batcher.store.steps import stage_ids, step_ids
 from batcher.store.tables import attempts, items, jobs, results, samples
 
@@ -59,12 +59,14 @@ class Measurement:
 
     Attributes:
         outcomes: one for each document that was scored.
-        accuracy: the share that is correct, a failed one being wrong; None if nothing was scored.
+        accuracy: the share that is correct, a failed one being wrong; None if nothing was scored, or if some
+            answers still lack a judge's verdict: those that have one are no fair sample then.
         valid_at_once: the share whose first answer fitted the schema; None if no answer came.
         judging_nusd: what judging the answers cost, whichever job paid for a verdict; a part of measuring,
             not of answering, and in none of the other figures.
         waiting: documents that are not answered yet.
         rejected: documents that the model cannot take.
+        unjudged: answers that lack a judge's verdict: it waits, or its question failed.
     """
 
     model: str
@@ -76,6 +78,7 @@ class Measurement:
     judging_nusd: int = 0
     waiting: int = 0
     rejected: int = 0
+    unjudged: int = 0
 
     @property
     def scored(self) -> int:
@@ -91,6 +94,11 @@ class Measurement:
     def failed(self) -> int:
         """Those of them that have no answer."""
         return sum(bool(outcome.failure) for outcome in self.outcomes)
+
+    @property
+    def answered(self) -> int:
+        """Those of them that have an answer."""
+        return self.scored - self.failed
 
     @property
     def mean_score(self) -> float | None:
@@ -120,8 +128,12 @@ class Measurement:
 
     @property
     def per_document_nusd(self) -> float | None:
-        """The same for one document."""
-        return self.cost_nusd / self.scored if self.outcomes else None
+        """The same for one document; None without an answer or a cost.
+
+        Documents that failed for nothing are left out: calls that were refused make no model cheap.
+        """
+        count = sum(not outcome.failure or outcome.cost_nusd > 0 for outcome in self.outcomes)
+        return self.cost_nusd / count if count else None
 
     @property
     def per_correct_nusd(self) -> float | None:
@@ -143,8 +155,13 @@ def measure(
     judging_nusd: int = 0,
     waiting: int = 0,
     rejected: int = 0,
+    unjudged: int = 0,
 ) -> Measurement:
-    """Add up a model's outcomes; a document that came twice counts once."""
+    """Add up a model's outcomes; a document that came twice counts once.
+
+    A verdict on an answer is shared by the models that gave it. Where judging stopped, the models that came
+    later have verdicts on what they share with the first alone, which is mostly right: no accuracy is told.
+    """
     found = tuple({outcome.key: outcome for outcome in reversed(list(outcomes))}.values())[::-1]
     tried = [outcome.is_valid_at_once for outcome in found if outcome.is_valid_at_once is not None]
     correct = sum(outcome.correct for outcome in found)
@@ -153,11 +170,12 @@ def measure(
         tier=tier,
         job_id=job_id,
         outcomes=found,
-        accuracy=wilson(correct, len(found), confidence) if found else None,
+        accuracy=wilson(correct, len(found), confidence) if found and not unjudged else None,
         valid_at_once=wilson(sum(tried), len(tried), confidence) if tried else None,
         judging_nusd=judging_nusd,
         waiting=waiting,
         rejected=rejected,
+        unjudged=unjudged,
     )
 
 
@@ -199,6 +217,7 @@ def read_measurement(
         judging_nusd=_judging_nusd(connection, job_id),
         waiting=waiting,
         rejected=rejected,
+        unjudged=count_unjudged(connection, job_id),
     )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 from batcher.domain import ItemStatus
 from batcher.statistics.intervals import Interval, wilson
 from batcher.store.database import Store, insert_into
+from batcher.store.judging import count_unjudged
 from batcher.store.tables import items, jobs, results, samples
 
 GOLDEN = "golden"
@@ -111,7 +112,12 @@ def score_samples(
 
 
 def accuracy(connection: Connection, job_id: int) -> Accuracy | None:
-    """A job's accuracy on its known answers so far, or None if none was scored."""
+    """A job's accuracy on its known answers so far, or None if none was scored.
+
+    None too for a golden job that is judged in part: what is judged is no fair sample of its answers.
+    """
+    if count_unjudged(connection, job_id):
+        return None
     row = connection.execute(
         select(
             func.count(),

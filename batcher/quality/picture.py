@@ -9,7 +9,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from batcher.money import format_usd
-from batcher.quality.verdict import Placed, Verdict, accuracy_words, percent
+from batcher.quality.verdict import Placed, Verdict, accuracy_words, judged_words, percent
 
 _WIDTH: Final = 760
 _HEIGHT: Final = 460
@@ -80,10 +80,12 @@ def draw(verdict: Verdict, title: str) -> str:
     """The measured models as an SVG.
 
     Args:
-        verdict: what was measured; its sentence stands below the title.
+        verdict: what was measured. Models without an answer, and those that are judged in part, are not
+            drawn but named.
         title: one line above the picture.
     """
-    scales = _Scales.of(verdict.placed, verdict.floor)
+    placed = [one for one in verdict.placed if one.measured.answered]
+    scales = _Scales.of(placed, verdict.floor)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
         f'viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="title">',
@@ -95,8 +97,9 @@ def draw(verdict: Verdict, title: str) -> str:
         f'<text class="quiet" x="{_LEFT}" y="46">{_text(_short(_subtitle(verdict), 120))}</text>',
         *_grid(scales),
         *_floor(scales, verdict.floor),
-        *_frontier(scales, verdict.placed),
-        *_models(scales, verdict),
+        *_frontier(scales, placed),
+        *_models(scales, placed, verdict.chosen),
+        *_not_drawn(verdict),
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
@@ -108,6 +111,15 @@ def _subtitle(verdict: Verdict) -> str:
         f"{choice} the floor of {percent(verdict.floor)}; bars are {percent(verdict.confidence)} intervals, "
         "the line is the frontier"
     )
+
+
+def _not_drawn(verdict: Verdict) -> Iterator[str]:
+    """A line at the bottom: the models that have no place in the picture, and why."""
+    told = [f"{one.model} ({judged_words(one)})" for one in verdict.unjudged]
+    told += [f"{one.model} (no answer)" for one in verdict.placed if not one.measured.answered]
+    if told:
+        words = _text(_short(f"Not drawn: {', '.join(told)}", 110))
+        yield f'<text class="quiet" x="{_LEFT}" y="{_HEIGHT - 3}">{words}</text>'
 
 
 def _text(text: str) -> str:
@@ -176,11 +188,11 @@ def _frontier(scales: _Scales, placed: Sequence[Placed]) -> Iterator[str]:
     yield f'<path class="frontier" d="{path} H{_RIGHT}"/>'
 
 
-def _models(scales: _Scales, verdict: Verdict) -> Iterator[str]:
-    label_y = _label_places(scales, verdict.placed)
-    for one in verdict.placed:
+def _models(scales: _Scales, placed: Sequence[Placed], choice: Placed | None) -> Iterator[str]:
+    label_y = _label_places(scales, placed)
+    for one in placed:
         x, y = scales.x(one.per_document_nusd), scales.y(one.accuracy.share)
-        chosen = " chosen" if one is verdict.chosen else ""
+        chosen = " chosen" if one is choice else ""
         to_left = x > (_LEFT + 2 * _RIGHT) / 3
         side = f'x="{x - 9:.1f}" text-anchor="end"' if to_left else f'x="{x + 9:.1f}"'
         name = _text(_short(one.model, 50))

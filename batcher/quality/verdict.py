@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -48,8 +49,9 @@ class Placed:
 
     @property
     def per_document_nusd(self) -> float:
-        """What a document cost."""
-        return self.measured.per_document_nusd or 0.0
+        """What a document cost; infinite where no call brought an answer or was paid."""
+        cost = self.measured.per_document_nusd
+        return math.inf if cost is None else cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ class Verdict:
     Attributes:
         floor: the least accuracy that is good enough, 0 to 1.
         confidence: of every interval, 0 to 1.
-        placed: the models with a score, cheapest document first.
+        placed: the models with a score, cheapest document first, those without any answer last.
+        unjudged: the models that take no part, because some of their answers lack a judge's verdict.
         chosen: the cheapest that clears the floor, or None.
         best: the most accurate, the cheaper of equals.
         present: what the task would use without this; None if it was not measured.
@@ -94,32 +97,45 @@ class Verdict:
     present: Placed | None
     against_best: tuple[Comparison, ...]
     switches: tuple[Comparison, ...]
+    unjudged: tuple[Measurement, ...] = ()
 
     @property
     def close_calls(self) -> tuple[Placed, ...]:
-        """Open cases that would be chosen if they cleared the floor: those cheaper than the choice."""
-        limit = self.chosen.per_document_nusd if self.chosen else float("inf")
+        """Open cases that would be chosen if they cleared the floor: those cheaper than the choice.
+
+        Without an answer none is close: its calls were refused, and more of them settle nothing.
+        """
+        limit = self.chosen.per_document_nusd if self.chosen else math.inf
         return tuple(
-            one for one in self.placed if one.standing is Standing.OPEN and one.per_document_nusd < limit
+            one
+            for one in self.placed
+            if one.standing is Standing.OPEN and one.measured.answered and one.per_document_nusd < limit
         )
 
     @property
     def sentence(self) -> str:
         """The verdict in one sentence."""
+        has_answers = self.best is not None and self.best.measured.answered
+        if self.unjudged and not has_answers:
+            told = ", ".join(f"{one.model} {judged_words(one)}" for one in self.unjudged)
+            return f"No verdict yet: no model's answers are all judged ({told}). Let their judging go on."
         if self.best is None:
             return "Nothing was measured: no document has an answer yet."
+        if not self.best.measured.answered:
+            return "Nothing was measured: no call brought an answer."
+        model = "model whose answers are all judged" if self.unjudged else "model"
         floor, sure = percent(self.floor), f"{percent(self.confidence)} confidence"
         if self.chosen is not None:
             alone = len(self.placed) == 1
-            what = "clears" if alone else "is the cheapest model that clears"
+            what = "clears" if alone else f"is the cheapest {model} that clears"
             return f"{self.chosen.model} {what} the floor of {floor} with {sure}: {figures(self.chosen)}."
         if not self.close_calls:
             closest = f"{self.best.model} comes closest, {figures(self.best)}"
-            return f"No model reaches the floor of {floor}: {closest}."
-        nearest = min(self.close_calls, key=lambda one: float("inf") if one.more is None else one.more)
+            return f"No {model} reaches the floor of {floor}: {closest}."
+        nearest = min(self.close_calls, key=lambda one: math.inf if one.more is None else one.more)
         return (
-            f"No model clears the floor of {floor} with {sure} yet: {nearest.model} may, {figures(nearest)}; "
-            f"{settling(nearest)}."
+            f"No {model} clears the floor of {floor} with {sure} yet: {nearest.model} may, "
+            f"{figures(nearest)}; {settling(nearest)}."
         )
 
 
@@ -129,7 +145,8 @@ def judge(
     """Weigh the models against the floor and against each other.
 
     Args:
-        measurements: one for each model; those without a score are passed over.
+        measurements: one for each model; those without a score are passed over, and those that are judged in
+            part take no part.
         floor: the least accuracy that is good enough, 0 to 1.
         confidence: of the intervals, 0 to 1; the measurements' own.
         present: the model that the task would use without this.
@@ -153,13 +170,17 @@ def judge(
         present=in_use,
         against_best=tuple(found for found in against_best if found is not None),
         switches=tuple(found for found in switches if found is not None),
+        unjudged=tuple(found for found in measurements if found.unjudged),
     )
 
 
 def _place(measurements: Sequence[Measurement], floor: float, confidence: float) -> tuple[Placed, ...]:
     by_cost = sorted(
         (found for found in measurements if found.accuracy is not None),
-        key=lambda found: (found.per_document_nusd or 0.0, -(found.accuracy.share if found.accuracy else 0)),
+        key=lambda found: (
+            math.inf if found.per_document_nusd is None else found.per_document_nusd,
+            -(found.accuracy.share if found.accuracy else 0),
+        ),
     )
     placed = []
     most = -1.0
@@ -174,7 +195,7 @@ def _place(measurements: Sequence[Measurement], floor: float, confidence: float)
         more: int | None = 0
         if standing is Standing.OPEN:
             more = more_to_settle(found.correct, found.scored, floor, confidence)
-        placed.append(Placed(found, interval, standing, more, interval.share > most))
+        placed.append(Placed(found, interval, standing, more, bool(found.answered) and interval.share > most))
         most = max(most, interval.share)
     return tuple(placed)
 
@@ -209,6 +230,11 @@ def accuracy_words(interval: Interval, scored: int) -> str:
         f"accuracy {100 * interval.share:.1f} % "
         f"({100 * interval.low:.1f} to {100 * interval.high:.1f} %, {scored:,} scored)"
     )
+
+
+def judged_words(found: Measurement) -> str:
+    """How far the judging of a model's answers is: ``25 of 100 judged so far``."""
+    return f"{found.answered:,} of {found.answered + found.unjudged:,} judged so far"
 
 
 def figures(one: Placed) -> str:

@@ -15,6 +15,7 @@ from batcher.domain import FailureClass, ItemStatus, Purpose
 from batcher.errors import TaskError
 from batcher.routing.choice import Scored
 from batcher.routing.state import Routing
+from batcher.store.judging import partly_judged
 from batcher.store.tables import attempts, items, jobs, samples
 from batcher.tasks.spec import TaskSpec
 
@@ -59,8 +60,11 @@ def read_scores(connection: Connection, job_ids: Sequence[int]) -> dict[str, Sco
 
     Every document counts once for a model, however often it was answered or looked at; a person's word counts
     before a known answer, that before a judge's, and the latest of a kind. Within one model answers are
-    drawn whatever they say, so that each counts alike.
+    drawn whatever they say, so that each counts alike. Golden jobs that are judged in part count for nothing:
+    a verdict is shared by models that gave the same answer, so that mostly right ones are judged first.
     """
+    partly = set(partly_judged(connection, job_ids))
+    job_ids = [job_id for job_id in job_ids if job_id not in partly]
     best: dict[tuple[str, bytes], tuple[Any, ...]] = {}
     for row in connection.execute(_looked_at(job_ids)):
         rank = (-row.rank, row.judged_at or 0.0, row.item_id)

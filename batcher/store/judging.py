@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+import orjson
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from batcher.domain import ItemStatus, JobState, Purpose
 from batcher.store.job_items import cancel_pending
 from batcher.store.jobs import Job, list_jobs_where, set_state
-from batcher.store.tables import items, jobs
+from batcher.store.tables import items, jobs, samples
 
 _LATELY_S: Final = 86_400.0
 """So long after its end a job's drawn answers are still looked after."""
+
+_GOLDEN: Final = "golden"
+"""By whom an answer is scored that is held against a known one, a judge's verdict on it included."""
 
 REPLACED: Final = "its job's answers are judged anew"
 """The reason of a judge's job whose word is out of force: another judge, or rubric, took its place."""
@@ -49,6 +53,33 @@ def is_judge_of(job_id: int) -> ColumnElement[bool]:
 def children_of(connection: Connection, job_id: int) -> list[Job]:
     """The judges' jobs under a job, oldest first."""
     return list_jobs_where(connection, is_judge_of(job_id))
+
+
+def count_unjudged(connection: Connection, job_id: int) -> int:
+    """How many of a golden job's answers lack a judge's verdict, where that is who scores them."""
+    return _unjudged(connection, [job_id]).get(job_id, 0)
+
+
+def partly_judged(connection: Connection, job_ids: Collection[int]) -> list[int]:
+    """Those of these jobs that are golden and not judged to the end: what is judged is no fair sample."""
+    return list(_unjudged(connection, job_ids))
+
+
+def _unjudged(connection: Connection, job_ids: Collection[int]) -> dict[int, int]:
+    """How many answers of golden jobs lack a judge's verdict, by job; without jobs that lack none."""
+    query = (
+        select(jobs.c.id, jobs.c.spec, func.count(items.c.result_key.distinct()).label("lacking"))
+        .select_from(samples)
+        .join(items, items.c.id == samples.c.item_id)
+        .join(jobs, jobs.c.id == samples.c.job_id)
+        .where(samples.c.job_id.in_(job_ids), samples.c.judged_by == _GOLDEN, samples.c.score.is_(None))
+        .where(jobs.c.purpose == Purpose.GOLDEN.value, items.c.status == ItemStatus.DONE.value)
+        # Within a staged job an earlier step may be done, which no judge looks at.
+        .where(items.c.job_id == samples.c.job_id)
+        .group_by(jobs.c.id, jobs.c.spec)
+    )
+    rows = connection.execute(query)
+    return {row.id: row.lacking for row in rows if orjson.loads(row.spec).get("judged")}
 
 
 def has_pending(connection: Connection, job_id: int) -> bool:

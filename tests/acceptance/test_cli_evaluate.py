@@ -66,12 +66,18 @@ def test_judging_that_a_cap_stops_is_unfinished_and_goes_on_with_the_same_comman
     leave_to_judge(cli, vendor_server)
     words = ("evaluate", "--task", "./cards", "--golden", "known/golden.jsonl", "--model", CHEAP)
     cli.env["BATCHER_CONCURRENCY"] = "1"
-    capped = cli(*words, "--max-cost", "0.006", code=4)
+    picture = cli.folder / "cost.svg"
+    capped = cli(*words, "--max-cost", "0.006", "--picture", picture, code=4)
+    assert "No verdict yet: no model's answers are all judged" in capped.out
     state = cli("status", 1, "--json").json["judging"]
     assert 0 < state["judged"] < COUNT
     left = f"{state['waiting']} of {COUNT} answers are not judged yet (budget: "
     assert left in capped.out
     assert "See: batcher status 1; then start this again." in capped.out
+    so_far = f"{state['judged']} of {COUNT} judged so far"
+    assert capped.out.count(so_far) == 3, "in the verdict, among what belongs to it, and in the table"
+    assert f"Not drawn: {CHEAP} ({so_far})" in picture.read_text()
+    assert cli("status", 1, "--json").json["accuracy"] is None
     [cheap] = evaluate(cli, "--model", CHEAP)["models"]
     assert (cheap["scored"], cheap["judging"]["waiting"]) == (COUNT, 0)
     judged = [line for line in vendor_server.bill if line.model.startswith(DEAR)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from batcher.domain import JobState, Purpose
 from batcher.engine.golden_jobs import open_golden_job
@@ -17,10 +17,11 @@ from batcher.planning.history import read_history
 from batcher.planning.known import KnownDocuments, read_known
 from batcher.planning.order import Order, SubmitRequest, corpus_key
 from batcher.quality.evaluation import Measurement, forget_scores, read_measurement
-from batcher.quality.golden import score_samples
+from batcher.quality.golden import accuracy, score_samples
+from batcher.routing.evidence import read_scores
 from batcher.runtime import Runtime
 from batcher.store.jobs import Job, list_jobs, newest_job_id
-from batcher.store.tables import items
+from batcher.store.tables import items, jobs, samples
 from tests.support.runs import (
     MODEL,
     bill_nusd,
@@ -208,11 +209,9 @@ def test_a_corrected_answer_is_scored_anew_without_a_call(
     assert vendor_server.totals()["calls"] == COUNT
     assert second.cost_nusd == first.cost_nusd
     with runtime.store.read() as connection:
-        accuracy = read_history(connection, order_for(runtime, golden).spec, runtime.catalog).accuracies[
-            MODEL
-        ]
+        known = read_history(connection, order_for(runtime, golden).spec, runtime.catalog).accuracies[MODEL]
     # Each document once, by its latest score.
-    assert (accuracy.correct, accuracy.scored) == (COUNT, COUNT)
+    assert (known.correct, known.scored) == (COUNT, COUNT)
 
 
 def test_plans_know_what_golden_jobs_measured(
@@ -223,8 +222,8 @@ def test_plans_know_what_golden_jobs_measured(
     measured(runtime, order)
     with runtime.store.read() as connection:
         history = read_history(connection, order.spec, runtime.catalog)
-    accuracy, calls = history.accuracies[MODEL], history.same_task[MODEL]
-    assert (accuracy.correct, accuracy.scored) == (COUNT - 2, COUNT), "a failed one is wrong"
+    known, calls = history.accuracies[MODEL], history.same_task[MODEL]
+    assert (known.correct, known.scored) == (COUNT - 2, COUNT), "a failed one is wrong"
     assert (calls.asks, calls.first_calls) == (COUNT, COUNT)
     assert (calls.items, calls.climb_share) == (0, 0.0), "no document started there to be answered"
     assert calls.all_nusd == spent(runtime)
@@ -310,3 +309,23 @@ def test_the_newest_job_is_one_that_was_submitted(runtime: Runtime, golden: Path
             Purpose.ANSWER,
             Purpose.GOLDEN,
         ]
+
+
+def test_a_golden_job_that_is_judged_in_part_fools_nobody(runtime: Runtime, golden: Path) -> None:
+    """A verdict is shared by models that gave the same answer: what is judged first is mostly right."""
+    found = measured(runtime, order_for(runtime, golden))
+    job_id, spec = found.job_id, order_for(runtime, golden).spec
+    with runtime.store.write() as connection:
+        right = samples.c.correct.is_(True)
+        lacking = select(samples.c.item_id).where(samples.c.job_id == job_id, right).limit(8)
+        told = select(jobs.c.spec).where(jobs.c.id == job_id)
+        as_judged = json.dumps(json.loads(connection.execute(told).scalar_one()) | {"judged": True})
+        unscored = {"score": None, "correct": None}
+        connection.execute(update(samples).where(samples.c.item_id.in_(lacking)).values(unscored))
+        assert read_scores(connection, [job_id])[MODEL].scored == COUNT - 8, "scored soon, and a fair sample"
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(spec=as_judged))
+        again = read_measurement(connection, job_id, found.model, found.tier, confidence=0.95)
+        assert (again.scored, again.unjudged, again.accuracy) == (COUNT - 8, 8, None)
+        assert read_scores(connection, [job_id]) == {}
+        assert accuracy(connection, job_id) is None
+        assert MODEL not in read_history(connection, spec, runtime.catalog).accuracies

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batcher.quality.evaluation import measure
 from batcher.quality.picture import draw
 from batcher.quality.verdict import judge
-from tests.unit.quality.test_verdict import model
+from tests.unit.quality.test_verdict import model, partly_judged, refused
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -110,3 +111,12 @@ def test_any_names_and_figures_make_well_formed_pictures_within_their_frame(
     for circle in circles:
         assert 0 <= float(circle.attrib["cx"]) <= 760
         assert 0 <= float(circle.attrib["cy"]) <= 460
+
+
+def test_models_without_a_fair_place_are_named_and_not_drawn() -> None:
+    nothing = measure("nothing", "economy", 1, refused("nothing", 2), confidence=0.95)
+    measured = [model("whole", 95, 100), partly_judged("fooling", 25, 25, 75), nothing]
+    root = ET.fromstring(draw(judge(measured, 0.8, 0.95), "cards"))
+    assert list(dots(root)) == ["whole"]
+    texts = [one.text for one in root.iter(f"{SVG}text")]
+    assert "Not drawn: fooling (25 of 100 judged so far), nothing (no answer)" in texts

@@ -163,3 +163,60 @@ def test_the_same_accuracy_on_other_documents_shows_as_disagreement() -> None:
     assert (found.counts.only_first, found.counts.only_second, found.difference.difference) == (10, 10, 0)
     assert found.p_value == 1
     assert found.within is Within.OPEN
+
+
+def partly_judged(name: str, right: int, scored: int, unjudged: int, **more: int) -> Measurement:
+    """A model of whose answers some wait for a judge."""
+    made = model(name, right, scored, **more).outcomes
+    return measure(name, "economy", 1, made, confidence=0.95, unjudged=unjudged)
+
+
+def test_a_model_that_is_judged_in_part_takes_no_part() -> None:
+    """What is judged of it is what it has in common with the first, mostly right answers."""
+    fooling = partly_judged("fooling", 25, 25, 75, cost_nusd=1)
+    assert fooling.accuracy is None
+    verdict = judge([model("whole", 95, 100), fooling], 0.8, 0.95, present="fooling")
+    assert [one.model for one in verdict.placed] == ["whole"]
+    assert [one.model for one in verdict.unjudged] == ["fooling"]
+    assert (verdict.present, verdict.switches, verdict.against_best, verdict.close_calls) == (
+        None,
+        (),
+        (),
+        (),
+    )
+    missed = judge([model("low", 50, 100), fooling], 0.8, 0.95)
+    assert missed.sentence.startswith("No model whose answers are all judged reaches the floor of 80 %: low")
+    both = [model("whole", 95, 100), model("dearer", 96, 100, cost_nusd=10**7), fooling]
+    assert judge(both, 0.8, 0.95).sentence.startswith(
+        "whole is the cheapest model whose answers are all judged that clears the floor"
+    )
+
+
+def test_where_no_model_is_judged_to_the_end_there_is_no_verdict() -> None:
+    verdict = judge([partly_judged("a", 25, 25, 75), partly_judged("b", 40, 50, 50)], 0.8, 0.95)
+    assert (verdict.chosen, verdict.best) == (None, None)
+    assert verdict.sentence == (
+        "No verdict yet: no model's answers are all judged (a 25 of 100 judged so far, b 50 of 100 judged so "
+        "far). Let their judging go on."
+    )
+
+
+def refused(name: str, count: int, *, cost_nusd: int = 0, start: int = 0) -> tuple[Outcome, ...]:
+    keys = range(start, start + count)
+    return tuple(Outcome(b"%20d" % key, False, 0.0, {}, "bad_request", cost_nusd=cost_nusd) for key in keys)
+
+
+def test_calls_that_were_refused_for_nothing_make_no_model_cheap_or_close() -> None:
+    nothing = measure("nothing", "economy", 1, refused("nothing", 2), confidence=0.95)
+    assert nothing.per_document_nusd is None
+    verdict = judge([nothing, model("good", 99, 100)], 0.5, 0.95)
+    assert verdict.close_calls == ()
+    assert [one.model for one in verdict.placed] == ["good", "nothing"]
+    assert [one.model for one in verdict.placed if one.is_on_frontier] == ["good"]
+    alone = judge([nothing], 0.5, 0.95)
+    assert alone.sentence == "Nothing was measured: no call brought an answer."
+    half = [outcome(number, right=True) for number in range(50)]
+    found = measure("half", "economy", 1, [*half, *refused("half", 50, start=50)], confidence=0.95)
+    assert found.per_document_nusd == 1_000_000
+    paid = measure("paid", "economy", 1, refused("paid", 2, cost_nusd=500), confidence=0.95)
+    assert paid.per_document_nusd == 500
