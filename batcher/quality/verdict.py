@@ -259,18 +259,28 @@ def switch_words(found: Comparison, role: str) -> str:
         role: what the first one is, e.g. ``the most accurate``.
     """
     points = 100 * found.difference.difference
-    change = "changes the accuracy by" if points >= 0 else "costs"
-    size = f"{points:+.1f}" if points >= 0 else f"{-points:.1f}"
-    verdict = {
-        Within.YES: "within 5 points",
-        Within.NO: "more than 5 points",
-        Within.OPEN: "whether that is within 5 points is open",
-    }[found.within]
+    change = "gains" if points > 0 else "costs"
     return (
-        f"Switching to {found.second} from {found.first}, {role}, {change} {size} points "
+        f"Switching to {found.second} from {found.first}, {role}, {change} {abs(points):.1f} points "
         f"({100 * found.difference.low:+.1f} to {100 * found.difference.high:+.1f}, "
-        f"{found.counts.items:,} documents in common, p {p_words(found.p_value)}): {verdict}."
+        f"{found.counts.items:,} documents in common, p {p_words(found.p_value)}): {_loss_words(found)}."
     )
+
+
+def _loss_words(found: Comparison) -> str:
+    """What the interval of the difference shows: that the second is better, or worse and by how much."""
+    if found.difference.low > 0:
+        return "it is better"
+    if found.within is Within.NO:
+        return "it is more than 5 points worse"
+    if found.difference.high < 0:
+        open_or_not = (
+            "but at most 5 points" if found.within is Within.YES else "whether by more than 5 is open"
+        )
+        return f"it is worse, {open_or_not}"
+    if found.within is Within.YES:
+        return "it is at most 5 points worse, if at all"
+    return "whether it is more than 5 points worse is open"
 
 
 def p_words(p_value: float) -> str:

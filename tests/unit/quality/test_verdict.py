@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.quality.evaluation import Measurement, Outcome, measure, percentile
-from batcher.quality.verdict import Standing, judge, switch_words
+from batcher.quality.verdict import Placed, Standing, compare, judge, switch_words
+from batcher.statistics.intervals import Interval
 from batcher.statistics.paired import Within
 
 
@@ -220,3 +221,41 @@ def test_calls_that_were_refused_for_nothing_make_no_model_cheap_or_close() -> N
     assert found.per_document_nusd == 1_000_000
     paid = measure("paid", "economy", 1, refused("paid", 2, cost_nusd=500), confidence=0.95)
     assert paid.per_document_nusd == 500
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "both", "words"),
+    [
+        (0, 30, 170, "gains 15.0 points"),
+        (0, 30, 170, "it is better."),
+        (30, 0, 170, "it is more than 5 points worse."),
+        (12, 0, 988, "it is worse, but at most 5 points."),
+        (10, 0, 190, "it is worse, whether by more than 5 is open."),
+        (5, 5, 490, "it is at most 5 points worse, if at all."),
+        (5, 5, 50, "whether it is more than 5 points worse is open."),
+    ],
+)
+def test_a_switch_says_what_its_interval_shows(
+    only_first: int, only_second: int, both: int, words: str
+) -> None:
+    """The docs' rule: switching is fine where it is not more than 5 points worse."""
+    hits = [(True, True)] * both + [(True, False)] * only_first + [(False, True)] * only_second
+    first, second = (
+        Placed(
+            measure(
+                name,
+                "economy",
+                1,
+                [outcome(number, right=pair[place]) for number, pair in enumerate(hits)],
+                confidence=0.95,
+            ),
+            Interval(0.5, 0.0, 1.0),
+            Standing.OPEN,
+            None,
+            False,
+        )
+        for place, name in enumerate(("a", "b"))
+    )
+    found = compare(first, second, 0.95)
+    assert found is not None
+    assert words in switch_words(found, "the most accurate")
