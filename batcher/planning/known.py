@@ -143,9 +143,9 @@ def _under(golden: Golden, missing: Sequence[GoldenRow], paths: Sequence[str]) -
     for found in find_files(paths):
         if not isinstance(found, FoundFile):
             continue
-        match = golden.match(found.source)
-        if match is not None and match.line in lines:
-            files.setdefault(match.line, found.path)
+        for match in golden.matches(found.source):
+            if match.line in lines:
+                files.setdefault(match.line, found.path)
         if may_be_table(found.path):
             named = tables.get(PurePath(found.path).name, []) + (bare if found.named else [])
             for other in named:
@@ -182,5 +182,5 @@ class _Reader:
     def _rows_of(self, source: str, lines: Mapping[str, Sequence[GoldenRow]]) -> Sequence[GoldenRow]:
         if source in lines:
             return lines[source]
-        row = self._golden.match(source)
-        return [row] if row is not None and row in lines.get(source.rpartition("#")[0], []) else []
+        of_table = lines.get(source.rpartition("#")[0], [])
+        return [row for row in self._golden.matches(source) if row in of_table]

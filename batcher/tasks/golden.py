@@ -87,10 +87,9 @@ class Golden:
         self._found.update(row.line for row in rows)
         return rows[0].expected if rows else None
 
-    def match(self, source: str) -> GoldenRow | None:
-        """The row that :meth:`lookup` takes the answer from, or None."""
-        rows = self._matching(source)
-        return rows[0] if rows else None
+    def matches(self, source: str) -> list[GoldenRow]:
+        """The rows that name a source, all with the answer that :meth:`lookup` gives."""
+        return list(self._matching(source))
 
     def unmatched(self) -> list[GoldenRow]:
         """The rows that no source has found since this file was read."""

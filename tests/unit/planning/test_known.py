@@ -99,6 +99,18 @@ def test_two_rows_on_one_document_are_one(tmp_path: Path) -> None:
     assert found.left_out == ()
 
 
+def test_two_rows_on_one_document_elsewhere_are_one_too(tmp_path: Path) -> None:
+    write(tmp_path / "docs" / "a.txt", "text")
+    rows = [{"file": "docs/a.txt", "label": "a"}, {"file": "docs/a.txt", "label": "a"}]
+    (tmp_path / "answers").mkdir()
+    found = known(tmp_path / "answers", *rows, paths=(tmp_path / "docs",))
+    assert (len(found.documents), len(found.doubles), found.left_out) == (1, 1, ())
+    with_id = [{"file": "t.csv", "id": "1", "label": "a"}] * 2
+    write(tmp_path / "docs" / "t.csv", "id,text\n1,of a table\n")
+    found = known(tmp_path / "answers", *with_id, paths=(tmp_path / "docs",))
+    assert (len(found.documents), len(found.doubles), found.left_out) == (1, 1, ())
+
+
 def test_equal_contents_under_other_names_are_one_document(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "text")
     write(tmp_path / "b.txt", "text")
