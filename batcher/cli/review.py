@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from batcher.runtime import Runtime
     from batcher.store.jobs import Job
     from batcher.tasks.spec import TaskSpec
+
+_SHOWN: Final = 10
 
 
 @click.command("review")
@@ -267,17 +269,30 @@ def _read_answer(desk: Desk, answer: str) -> Any:
         raise UsageError(f"The answer does not fit the task: {error.reason}") from error
 
 
+def _note_unfixed(job: Job, items: list[int]) -> None:
+    were = "1 answer was" if len(items) == 1 else f"{len(items):,} answers were"
+    named = ", ".join(map(str, items[:_SHOWN])) + (" and so on" if len(items) > _SHOWN else "")
+    note(
+        f"Left out: {were} found wrong and not fixed (item {named}), so the right one is not known. "
+        "Measured on the rest, the same model looks better than it is. Fix them first: "
+        f"batcher review {job.id} --label ITEM fix --answer JSON"
+    )
+
+
 def _export(runtime: Runtime, job: Job, path: Path) -> int:
     import orjson
 
     from batcher.export.files import open_whole
-    from batcher.quality.review import golden_rows
+    from batcher.quality.review import golden_rows, unfixed_items
 
     count = 0
     with runtime.store.read() as connection, open_whole(path) as stream:
         for row in golden_rows(connection, job.id):
             stream.write(orjson.dumps(row) + b"\n")
             count += 1
+        unfixed = unfixed_items(connection, job.id)
+    if unfixed:
+        _note_unfixed(job, unfixed)
     if count == 0:
         note(f"Nobody has found an answer of job {job.id} right, or fixed one, yet: {path} is empty.")
         return 0

@@ -22,6 +22,9 @@ from batcher.store.documents import text_of
 from batcher.store.steps import submitted_hash
 from batcher.store.tables import documents, items, results, sampled_items, samples
 
+_UNKNOWN: Final = "null"
+"""The right answer, where a label says that this one is wrong and not what is right."""
+
 _ORDER_SEED: Final = 0
 """The order in which answers are shown is random and always the same: wherever somebody stops, what was
 labelled is a fair part of what was drawn."""
@@ -244,16 +247,27 @@ def golden_rows(connection: Connection, job_id: int, page: int = 200) -> Iterato
 
     The latest label counts. A wrong answer that nobody fixed makes no row: nobody knows the right one.
     """
+    latest = _latest_labels(connection, job_id)
+    known = [item_id for item_id, expected in latest.items() if expected != _UNKNOWN]
+    for start in range(0, len(known), page):
+        for row in _sources(connection, known[start : start + page]):
+            yield _golden_row(row, orjson.loads(latest[row.id]))
+
+
+def unfixed_items(connection: Connection, job_id: int) -> list[int]:
+    """The items whose answers people found wrong and did not fix, which :func:`golden_rows` leaves out."""
+    latest = _latest_labels(connection, job_id)
+    return [item_id for item_id, expected in latest.items() if expected == _UNKNOWN]
+
+
+def _latest_labels(connection: Connection, job_id: int) -> dict[int, str]:
+    """The right answers by the latest label of a person, as JSON text."""
     query = (
         select(samples.c.item_id, samples.c.expected)
         .where(samples.c.job_id == job_id, samples.c.judged_by.startswith(PERSON))
         .order_by(samples.c.item_id, samples.c.judged_at)
     )
-    latest: dict[int, str] = {row.item_id: row.expected for row in connection.execute(query)}
-    known = [item_id for item_id, expected in latest.items() if expected != "null"]
-    for start in range(0, len(known), page):
-        for row in _sources(connection, known[start : start + page]):
-            yield _golden_row(row, orjson.loads(latest[row.id]))
+    return {row.item_id: row.expected for row in connection.execute(query)}
 
 
 def _sources(connection: Connection, item_ids: Sequence[int]) -> list[Any]:

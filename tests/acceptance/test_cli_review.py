@@ -144,7 +144,12 @@ def test_a_fixed_answer_is_checked_against_the_schema_and_becomes_a_known_one(re
     sitting.key("e").wait_for("1 labelled by you").wait_for(READY)
     sitting.key("r").wait_for("2 labelled by you").wait_for(READY)
     sitting.key("q").end()
-    reviewed("review", "1", "--export", "known.jsonl")
+    other = reviewed("review", 1, "--as", "ann", "--next", "--json").json["item"]["item_id"]
+    assert "found wrong" not in reviewed("review", "1", "--export", "known.jsonl").err
+    reviewed("review", 1, "--as", "ann", "--label", other, "wrong")
+    told = reviewed("review", "1", "--export", "known.jsonl").err
+    assert f"Left out: 1 answer was found wrong and not fixed (item {other})" in told
+    assert "the same model looks better than it is" in told
     rows = [json.loads(line) for line in (reviewed.folder / "known.jsonl").read_text().splitlines()]
     assert len(rows) == 2
     assert sorted(row["expected"]["pages"] == 7 for row in rows) == [False, True]

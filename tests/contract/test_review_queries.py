@@ -18,6 +18,7 @@ from batcher.quality.review import (
     review_progress,
     review_queue,
     take_label_back,
+    unfixed_items,
 )
 from batcher.quality.sampling import Sampling
 from batcher.runtime import Runtime
@@ -101,6 +102,7 @@ def test_what_people_found_right_or_fixed_is_known_from_then_on(
     with runtime.store.read() as connection:
         rows = {row["source"]: row for row in golden_rows(connection, job.id, page=2)}
         items = {item: read_item(connection, item) for item in (right, fixed, wrong, changed)}
+        assert unfixed_items(connection, job.id) == [wrong]
     assert rows.keys() == {items[item].source for item in (right, fixed, changed)}
     assert rows[items[right].source] == {
         "source": items[right].source,
