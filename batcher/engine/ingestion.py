@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,7 +17,7 @@ from batcher.store.database import Store
 from batcher.store.ingestion import NewItem, add_items
 from batcher.store.jobs import Job, set_state
 from batcher.store.reading import end_reading
-from batcher.store.stages import steps_of
+from batcher.store.stages import lock_job, steps_of
 from batcher.tasks.spec import TaskSpec
 
 BATCH_ITEMS: Final = 1_000
@@ -59,8 +59,8 @@ def ingest(
         on_progress: called after each batch.
     """
     with store.read() as connection:
-        first = steps_of(connection, job.id)[0]
-    spec = TaskSpec.from_json(first.spec)
+        steps = steps_of(connection, job.id)
+    spec = TaskSpec.from_json(steps[0].spec)
     patience = Patience(patience_with(store))
     intake = Intake()
     batch: list[NewItem] = []
@@ -72,23 +72,27 @@ def ingest(
             intake = replace(intake, seen=intake.seen + 1, rejected=intake.rejected + (new.document is None))
             size += _bytes_of(new.document)
             if len(batch) >= BATCH_ITEMS or size >= BATCH_BYTES:
-                patience.keep(_store, store, first, job.id, batch, golden)
+                patience.keep(_store, store, steps, batch, golden)
                 batch, size = [], 0
                 on_progress(intake)
         if batch:
-            patience.keep(_store, store, first, job.id, batch, golden)
+            patience.keep(_store, store, steps, batch, golden)
         patience.keep(reader.renew)
         patience.keep(_set_running, store, job)
         on_progress(intake)
     return intake
 
 
-def _store(store: Store, first: Job, job_id: int, batch: list[NewItem], golden: GoldenAnswers | None) -> None:
+def _store(store: Store, steps: Sequence[Job], batch: list[NewItem], golden: GoldenAnswers | None) -> None:
+    job_id = steps[-1].id
     with store.write() as connection:
-        add_items(connection, first, batch)
+        if golden is not None and len(steps) > 1:
+            # A document that is handed over meanwhile would have its right answer noted in both steps.
+            lock_job(connection, job_id, wait=True)
+        add_items(connection, steps[0], batch)
         if golden is not None:
             sources = [new.source for new in batch if new.document]
-            add_samples(connection, job_id, sources, golden, step_id=first.id)
+            add_samples(connection, job_id, sources, golden, step_ids=[step.id for step in steps])
 
 
 def _set_running(store: Store, job: Job) -> None:

@@ -234,6 +234,8 @@ def _sizes(connection: Connection, job_ids: Sequence[int]) -> dict[Part, int]:
         .join(items, items.c.id == samples.c.item_id)
         .join(results, results.c.id == items.c.result_id)
         .where(samples.c.job_id.in_(job_ids), samples.c.judged_by == GOLDEN)
+        # What an earlier step has answered is no answer of the job, though its right one is noted there.
+        .where(items.c.job_id == samples.c.job_id)
         .group_by(samples.c.job_id, results.c.tier, results.c.model, items.c.reused)
     )
     has_known = exists().where(samples.c.item_id == sampled_items.c.item_id, samples.c.judged_by == GOLDEN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,34 +62,36 @@ def add_samples(
     sources: Iterable[str],
     golden: GoldenAnswers,
     *,
-    step_id: int | None = None,
+    step_ids: Sequence[int] = (),
 ) -> None:
-    """Note the right answers of a job's items, by source.
+    """Note the right answers of a job's items, by source; those noted before are left as they are.
 
     Args:
-        connection: a write transaction.
+        connection: a write transaction, with the lock of a staged job.
         job_id: the job whose answers they are held against.
         sources: of its items.
         golden: right answers.
-        step_id: the job that has the items for now: the first step of a staged job. What it answers is not
-            held against them; they go along when it is handed over.
+        step_ids: the jobs of a staged job's steps, in order. A document's right answer is noted in the
+            furthest step that it has come to; it goes along when that is handed over.
     """
     expected = {source: answer for source in sources if (answer := golden.lookup(source)) is not None}
     if not expected:
         return
+    steps = list(step_ids) or [job_id]
     rows = connection.execute(
-        select(items.c.id, items.c.source).where(
-            items.c.job_id == (job_id if step_id is None else step_id), items.c.source.in_(expected)
+        select(items.c.id, items.c.job_id, items.c.source).where(
+            items.c.job_id.in_(steps), items.c.source.in_(expected)
         )
     )
+    furthest = {row.source: row.id for row in sorted(rows, key=lambda row: steps.index(row.job_id))}
     values = [
         {
-            "item_id": row.id,
+            "item_id": item_id,
             "judged_by": GOLDEN,
             "job_id": job_id,
-            "expected": orjson.dumps(expected[row.source]).decode(),
+            "expected": orjson.dumps(expected[source]).decode(),
         }
-        for row in rows
+        for source, item_id in furthest.items()
     ]
     connection.execute(insert_into(connection, samples).on_conflict_do_nothing(), values)
 

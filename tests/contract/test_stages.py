@@ -327,6 +327,10 @@ def test_known_answers_go_along_and_are_held_against_the_last_answer_only(
     scorer = load_task(str(task)).score
     assert score_samples(runtime.store, job.id, scorer, 1.0) == 1, "what failed is wrong, the rest is open"
     assert {row.job_id for row in rows(runtime, "samples")} == {job.id}
+    for _ in ("before they are handed over", "and after"):
+        assert staged_job(runtime, task, table, golden=golden).id == job.id, "the corpus is read again"
+        assert len(rows(runtime, "samples")) == 4
+        runtime.hand_over.pull([job.id])
     run(runtime, job.id)
     assert score_samples(runtime.store, job.id, scorer, 1.0) == 3
     last = {row.id for row in items_of(runtime, job.id)}

@@ -77,6 +77,19 @@ def test_a_part_counts_for_as_much_as_it_holds(store: Store) -> None:
     assert set(found.strata) == {("economy", "m")}
 
 
+def test_what_an_earlier_step_answered_is_no_answer_of_the_job(store: Store) -> None:
+    with store.write() as connection:
+        connection.execute(insert(items).values(
+            id=8, job_id=2, source="d8", accepts_key=1, status="done", tier="economy", ready_at=0.0,
+            reused=False, result_id=7,
+        ))  # fmt: skip
+        connection.execute(insert(samples).values(item_id=8, judged_by="golden", job_id=1, expected="null"))
+    found = read_sampled_of(store)
+    assert found.whole is not None
+    assert found.whole.answers == 100
+    assert found.whole.interval.share == pytest.approx((1 + 1 + 97 * 2 / 3) / 100)
+
+
 def test_a_job_with_known_answers_alone_has_no_estimate_of_what_was_drawn(store: Store) -> None:
     with store.write() as connection:
         connection.execute(samples.delete().where(samples.c.judged_by != "golden"))
