@@ -156,11 +156,11 @@ def _cheap_tiers(
     connection: Connection, catalog: Catalog, period: Period | None, job_id: int | None
 ) -> list[Saving]:
     rows = connection.execute(_work_by_job(period, job_id)).all()
-    rungs = _rungs(connection, {row.job_id for row in rows})
+    rungs = _rungs(connection, {row.work_of for row in rows})
     by_model: dict[str, list[Any]] = defaultdict(list)
     models: dict[str, Model] = {}
     for row in rows:
-        model = reference_model(catalog, *rungs[row.job_id])
+        model = reference_model(catalog, *rungs[row.work_of])
         if model is not None:
             models[model.name] = model
             by_model[model.name].append(row)
@@ -184,19 +184,21 @@ def _work_by_job(period: Period | None, job_id: int | None) -> Any:
         & (attempts.c.outcome == "ok")
         & attempts.c.purpose.not_in([Purpose.ROUTE.value, Purpose.JUDGE.value])
     )
-    # A judge that a learned ladder asks before an answer stands is part of its work; one that checks samples
-    # has a job of its own.
+    # A judge that a learned ladder asks before an answer stands is part of its work, and so is one without
+    # which a floor could not choose; one that checks the samples of other jobs is not.
+    judges = attempts.c.purpose == Purpose.JUDGE.value
     climbs = select(jobs.c.id).where(jobs.c.ladder_policy_id.is_not(None))
-    is_work = attempts.c.purpose.in_(_WORK) | (
-        (attempts.c.purpose == Purpose.JUDGE.value) & attempts.c.job_id.in_(climbs)
-    )
+    routed = select(jobs.c.id).where(jobs.c.routing.is_not(None))
+    of_routed = judges & jobs.c.parent_id.in_(routed)
+    is_work = attempts.c.purpose.in_(_WORK) | (judges & attempts.c.job_id.in_(climbs)) | of_routed
+    whose = case((of_routed, jobs.c.parent_id), else_=attempts.c.job_id).label("work_of")
 
     def of_answers(column: Any) -> Any:
         return func.coalesce(func.sum(case((answered, column), else_=0)), 0)
 
     return (
         select(
-            attempts.c.job_id,
+            whose,
             of_answers(1).label("answers"),
             of_answers(attempts.c.input_tokens).label("input"),
             of_answers(attempts.c.cached_tokens).label("cached"),
@@ -204,8 +206,9 @@ def _work_by_job(period: Period | None, job_id: int | None) -> Any:
             of_answers(attempts.c.output_tokens).label("output"),
             func.sum(attempts.c.cost_nusd).label("paid"),
         )
+        .select_from(attempts.join(jobs, jobs.c.id == attempts.c.job_id))
         .where(*booked_within(period, job_id), is_work)
-        .group_by(attempts.c.job_id)
+        .group_by(whose)
     )
 
 
@@ -238,5 +241,6 @@ def _against(model: Model, rows: list[Any]) -> Saving:
         against=model.name,
         paid_nusd=paid,
         how=f"the tokens of the calls that brought answers at the present prices of {model.name}, less all"
-        " that was paid for answers, repairs, climbs and routers, failed and unknown calls included",
+        " that was paid for answers, repairs, climbs, routers and the judging of routed jobs, failed and"
+        " unknown calls included",
     )

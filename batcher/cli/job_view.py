@@ -213,6 +213,8 @@ def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
             models[model] += count
             if _stood_in(runtime, step, tier, model):
                 stood_in[model] += count
+    spend = total_of([spend_of_job(connection, step.id) for step in steps], str(job_id))
+    balance = job_balance(connection, job)
     return JobView(
         job=job,
         items=count_documents_of(connection, [job_id])[job_id],
@@ -226,13 +228,13 @@ def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
             for status, classes in ((ItemStatus.FAILED, failed), (ItemStatus.REJECTED, rejected))
             for name in islice(classes, CLASSES_WITH_EXAMPLES)
         },
-        spend=total_of([spend_of_job(connection, step.id) for step in steps], str(job_id)),
-        balance=job_balance(connection, job),
+        spend=spend,
+        balance=balance,
         today=day_balance(connection),
         accuracy=accuracy(connection, job_id),
         sampled=read_sampled(connection, job_id),
         estimate=Estimate.of_job(job),
-        saving=_saving(connection, runtime, job),
+        saving=_saving(connection, runtime, job, balance.spent_nusd if balance else 0, spend.unknown_nusd),
         ladder=production_of(connection, job),
         by_workers=runtime.settings.broker_url is not None,
         has_worker=any(not is_dead(worker) for _, worker in active_workers(connection, job_id)),
@@ -263,10 +265,14 @@ def _examples(
     return found[:EXAMPLES_PER_CLASS]
 
 
-def _saving(connection: Connection, runtime: Runtime, job: Job) -> RoutedSaving | None:
+def _saving(
+    connection: Connection, runtime: Runtime, job: Job, paid_nusd: int, unknown_nusd: int
+) -> RoutedSaving | None:
     routing = Routing.of(job)
     stated = None if routing is None else runtime.catalog.models.get(routing.base.model)
-    return None if stated is None else routed_saving(tallies_of(connection, job.id), stated)
+    if stated is None:
+        return None
+    return routed_saving(tallies_of(connection, job.id), stated, paid_nusd, unknown_nusd)
 
 
 def _stood_in(runtime: Runtime, job: Job, tier: str, model: str) -> bool:

@@ -84,14 +84,25 @@ def routing_json(job: Job, saving: RoutedSaving | None) -> dict[str, Any] | None
         ],
         "saved_usd": None if saving is None else usd(saving.saved_nusd),
         "stated_model_usd": None if saving is None else usd(saving.instead_nusd),
+        "paid_usd": None if saving is None else usd(saving.paid_nusd),
     }
 
 
 def _saving(found: RoutedSaving | None) -> str:
-    if found is None or found.saved_nusd <= 0:
+    if found is None or not found.instead_nusd:
         return ""
+    parts = [
+        f"{format_usd(part)} of it for {what}"
+        for part, what in (
+            (found.judging_nusd, "judging"),
+            (found.unknown_nusd, "calls whose outcome is not known"),
+        )
+        if part
+    ]
     share = percent(round(found.saved_nusd / found.instead_nusd, 3))
+    saved = f"{format_usd(found.saved_nusd)} ({share})" if found.saved_nusd > 0 else "nothing"
     return (
-        f"{format_usd(found.saved_nusd)} ({share}): at the prices of {found.against} these answers would have"
-        f" cost {format_usd(found.instead_nusd)}, and {format_usd(found.paid_nusd)} was paid"
+        f"{saved}: at the prices of {found.against} these answers would have cost"
+        f" {format_usd(found.instead_nusd)}, and {format_usd(found.paid_nusd)} was paid"
+        + (f" ({', '.join(parts)})" if parts else "")
     )

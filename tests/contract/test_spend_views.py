@@ -19,7 +19,7 @@ from batcher.budget.spend import (
     total_of,
 )
 from batcher.runtime import Runtime
-from batcher.store.tables import attempts, ledger_accounts
+from batcher.store.tables import attempts, jobs, ledger_accounts
 from tests.support.runs import bill_nusd, make_job, rows, run, spent
 from tests.support.vendor_server import VendorServer
 
@@ -135,6 +135,28 @@ def test_cheap_tiers_are_held_against_the_top_rung_or_the_premium_tier(
         assert saving.saved_nusd == instead // 10**6 - saving.paid_nusd > 0
         assert saving.count == len(answers)
         assert model.name in saving.how
+
+
+def test_the_judging_of_a_job_with_a_floor_is_part_of_what_its_answers_cost(
+    runtime: Runtime, vendor_server: VendorServer
+) -> None:
+    job, child = make_job(runtime, TEXTS), make_job(runtime, {"other": "What a judge reads."})
+    run(runtime, job.id, child.id)
+    judged = jobs.c.id == child.id
+    with runtime.store.write() as connection:
+        connection.execute(update(jobs).where(judged).values(parent_id=job.id, purpose="judge"))
+        connection.execute(update(attempts).where(attempts.c.job_id == child.id).values(purpose="judge"))
+
+    def paid(job_id: int | None) -> tuple[int, int]:
+        [found] = [one for name, one in savings(runtime, None, job_id).items() if name.startswith("cheap")]
+        return found.paid_nusd, found.count
+
+    own = sum(row.cost_nusd for row in rows(runtime, "attempts") if row.job_id == job.id)
+    answers = paid(None)[1]
+    assert paid(job.id) == (own, answers), "samples are checked beside the work"
+    with runtime.store.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(routing="{}"))
+    assert paid(job.id) == paid(None) == (spent(runtime), answers)
 
 
 def test_caching_saves_at_the_prices_of_each_call(runtime: Runtime, vendor_server: VendorServer) -> None:

@@ -13,10 +13,11 @@ from pydantic import BaseModel
 from batcher.catalog.loading import build_catalog
 from batcher.catalog.models import Catalog, Model
 from batcher.catalog.privacy import Place, Privacy
+from batcher.cli.routing_view import _saving
 from batcher.errors import ConfigurationError, UsageError
 from batcher.planning.choice import only_allowed
 from batcher.planning.order import Order, SubmitRequest, accepted_models
-from batcher.planning.routed_saving import routed_saving
+from batcher.planning.routed_saving import RoutedSaving, routed_saving
 from batcher.planning.routing import Router, is_routed
 from batcher.routing.wish import RouteWish
 from batcher.settings import ModelSettings, ProviderSettings, RoutingSettings, Settings
@@ -192,9 +193,28 @@ def test_the_saving_is_the_measured_tokens_at_the_other_price(catalog: Catalog) 
         ),
         ("economy", OWN): Tally(),
     }
-    found = routed_saving(tallies, catalog.models[STATED])
+    found = routed_saving(tallies, catalog.models[STATED], paid_nusd=115_500_000)
     assert found.instead_nusd == 110 * 1_100 * 5_000  # each answer one average call
     assert found.saved_nusd == found.instead_nusd - 115_500_000
+    assert (found.judging_nusd, found.unknown_nusd) == (0, 0)
+    dear = routed_saving(
+        tallies, catalog.models[STATED], paid_nusd=115_500_000 + 600_000_000, unknown_nusd=570_000_000
+    )
+    assert (dear.paid_nusd, dear.judging_nusd, dear.unknown_nusd) == (715_500_000, 30_000_000, 570_000_000)
+    assert dear.saved_nusd == 605_000_000 - 715_500_000
+
+
+def test_what_was_saved_is_told_with_all_that_was_paid_or_that_it_was_nothing() -> None:
+    assert _saving(None) == ""
+    assert _saving(RoutedSaving("sonnet", 0, 0)) == "", "nothing is answered yet"
+    assert _saving(RoutedSaving("sonnet", 1_470_000_000, 1_000_000_000, judging_nusd=130_000_000)) == (
+        "$0.47 (32 %): at the prices of sonnet these answers would have cost $1.47, and $1.00 was paid"
+        " ($0.13 of it for judging)"
+    )
+    assert _saving(RoutedSaving("sonnet", 1_470_000_000, 2_100_000_000, 130_000_000, 570_000_000)) == (
+        "nothing: at the prices of sonnet these answers would have cost $1.47, and $2.10 was paid"
+        " ($0.13 of it for judging, $0.57 of it for calls whose outcome is not known)"
+    )
 
 
 def test_the_table_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
