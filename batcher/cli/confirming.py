@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from batcher.planning.pricing import Price
     from batcher.runtime import Runtime
     from batcher.store.jobs import Job
+    from batcher.tasks.golden import Golden
 
 
 def waits_for_consent(runtime: Runtime, *, yes: bool) -> str | None:
@@ -116,11 +117,8 @@ def price_job(runtime: Runtime, job: Job) -> PricedJob:
     from batcher.budget.ledger import job_account
     from batcher.engine.submission import Sources
     from batcher.planning.evidence import known_answers
-    from batcher.planning.judging import price_judging
     from batcher.planning.record import Estimate
-    from batcher.planning.stages import price_steps
     from batcher.store.jobs import set_estimate
-    from batcher.store.stages import steps_of
     from batcher.tasks.golden import load_golden
     from batcher.tasks.spec import TaskSpec
 
@@ -129,21 +127,38 @@ def price_job(runtime: Runtime, job: Job) -> PricedJob:
         load_golden(path) if path and Path(path).is_file() else None,
         runtime.find_task(TaskSpec.from_json(job.spec)),
     )
+    price, judging = price_rest(runtime, job, golden)
     with runtime.store.read() as connection:
-        steps = steps_of(connection, job.id)
-        price = price_steps(connection, steps, runtime.catalog, runtime.is_usable, golden)
-        judging = price_judging(connection, steps, runtime.catalog, runtime.judging.usable_for(job))
         account = next(iter(runtime.ledger.balances(connection, [job_account(job.id)])), None)
         now = runtime.store.now(connection)
     spent_nusd = account.spent_nusd if account else 0
-    judging_nusd = 0
-    if judging is not None:
-        price, judging_nusd = price + judging.price, judging.price.likely_nusd
     if price.items:
+        judging_nusd = judging.price.likely_nusd if judging is not None else 0
         found = Estimate.of(price, spent_nusd, now, judging_nusd)
         with runtime.store.write() as connection:
             set_estimate(connection, job.id, found.to_json())
     return PricedJob(price, judging, spent_nusd)
+
+
+def price_rest(
+    runtime: Runtime, job: Job, golden: Sequence[Golden] = ()
+) -> tuple[Price, JudgingPrice | None]:
+    """What has not ended of a job, priced by what is known now; and the judging that is a part of it.
+
+    Args:
+        runtime: store and catalogue.
+        job: the job.
+        golden: known answers, for the length of a usual one before any was measured.
+    """
+    from batcher.planning.judging import price_judging
+    from batcher.planning.stages import price_steps
+    from batcher.store.stages import steps_of
+
+    with runtime.store.read() as connection:
+        steps = steps_of(connection, job.id)
+        price = price_steps(connection, steps, runtime.catalog, runtime.is_usable, golden)
+        judging = price_judging(connection, steps, runtime.catalog, runtime.judging.usable_for(job))
+    return (price if judging is None else price + judging.price), judging
 
 
 def _put_off(runtime: Runtime, jobs: Sequence[Job]) -> None:

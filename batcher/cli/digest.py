@@ -25,7 +25,6 @@ from batcher.store.jobs import BUDGET_REASON
 if TYPE_CHECKING:
     from batcher.budget.ledger import Balance
     from batcher.cli.running import Run
-    from batcher.planning.pricing import Price
     from batcher.quality.golden import Accuracy
     from batcher.runtime import Runtime
 
@@ -41,7 +40,8 @@ class Left:
 
     Attributes:
         documents: how many.
-        likely_nusd: what they will about cost; None if there is nothing to tell it by.
+        likely_nusd: what they will about cost, by what they are and what answers took so far, as the next
+            start will tell it; None if there is nothing to tell it by.
         seconds: of work that they will about take; None likewise.
         days: so many days it takes under the daily cap; None where that is not in the way.
         least_nusd: what is reserved for the smallest document, where a cap in the way will never admit even
@@ -296,16 +296,17 @@ def _days(runtime: Runtime, first_day: str) -> tuple[Balance, ...]:
 
 
 def _read_left(runtime: Runtime, view: JobView, run: Run) -> Left:
+    from batcher.cli.confirming import price_rest
+
     items = view.items
     documents = items[ItemStatus.PENDING] + items[ItemStatus.LEASED]
     if documents == 0:
         return Left(0, 0, 0.0, None)
     reason = view.job.reason or ""
-    likely_nusd = _by_what_it_cost(view, documents)
+    price, _ = price_rest(runtime, view.job)
+    likely_nusd = price.likely_nusd if price.items else _by_what_it_cost(view, documents)
     least_nusd = None
-    if likely_nusd is None or reason.startswith(BUDGET_REASON):
-        price = _price(runtime, view)
-        likely_nusd = likely_nusd or (price.likely_nusd if price.items else None)
+    if reason.startswith(BUDGET_REASON):
         least_nusd = _if_it_never_fits(runtime, reason, price.least_nusd)
     seconds = documents * run.seconds / run.done if run.done >= _KNOWN_ENOUGH else None
     cap_nusd = view.today.cap_nusd if view.today else None
@@ -315,17 +316,8 @@ def _read_left(runtime: Runtime, view: JobView, run: Run) -> Left:
     return Left(documents, likely_nusd, seconds, days, least_nusd)
 
 
-def _price(runtime: Runtime, view: JobView) -> Price:
-    from batcher.planning.stages import price_steps
-    from batcher.store.stages import steps_of
-
-    with runtime.store.read() as connection:
-        steps = steps_of(connection, view.job.id)
-        return price_steps(connection, steps, runtime.catalog, runtime.is_usable)
-
-
 def _by_what_it_cost(view: JobView, documents: int) -> int | None:
-    """What as many documents have cost so far; None while too few are answered."""
+    """What as many documents have cost so far, where no model is there to price them; None of too few."""
     answered = view.items[ItemStatus.DONE] - view.reused + view.items[ItemStatus.FAILED]
     if answered < _KNOWN_ENOUGH or not view.balance:
         return None
