@@ -36,6 +36,7 @@ from batcher.quality.golden import GOLDEN
 from batcher.quality.judge import judge_spec
 from batcher.quality.judgements import open_sizes
 from batcher.quality.sampling import Sampling
+from batcher.routing.state import Routing
 from batcher.store.jobs import Job
 from batcher.store.judging import children_of
 from batcher.store.ladders import answers_of_ladder
@@ -74,8 +75,39 @@ class Draws:
     most: float
 
 
+NO_DRAWS: Final = Draws(0.0, 0.0)
+
+
+def lessons_of(routing: Routing | None, count: int, known: int, judge_nusd: float) -> Draws:
+    """How many answers to documents without a known one are judged to learn about a routed job's candidate.
+
+    Known answers teach first, and each of them in place of such a document. What learning may spend bounds
+    the likely figure: prices are not known well enough to bound the other one.
+
+    Args:
+        routing: how the job is routed; None: it is not.
+        count: documents.
+        known: how many of them have a known answer.
+        judge_nusd: what judging an answer likely costs.
+    """
+    learning = None if routing is None else routing.learning
+    if routing is None or learning is None or not learning.share:
+        return NO_DRAWS
+    most = likely = learning.share * max(0, count - known)
+    usual = routing.candidate(routing.model)
+    if usual is not None and judge_nusd:
+        likely = min(likely, routing.learning_share * count * usual.cost_nusd / judge_nusd)
+    return Draws(max(0.0, likely - known) if learning.known else likely, most)
+
+
 def expected_draws(
-    sampling: Sampling, answered: Sequence[float], known: int, *, judges_known: bool, firsts: int = 0
+    sampling: Sampling,
+    answered: Sequence[float],
+    known: int,
+    *,
+    judges_known: bool,
+    firsts: int = 0,
+    lessons: Draws = NO_DRAWS,
 ) -> Draws:
     """How many of the answers to come are given to a judge.
 
@@ -85,21 +117,22 @@ def expected_draws(
         known: how many of the documents have a known answer.
         judges_known: whether a judge compares those, or a scorer does.
         firsts: first answers that were drawn already.
+        lessons: those of a candidate that is being learned about, which are all drawn.
     """
     total = sum(answered)
     others = max(0.0, total - known)
-    likely = most = 0.0
+    likely, most = lessons.likely, lessons.most
     if sampling.draws() and total:
-        of_others = [others * count / total for count in answered]
+        of_others = [max(0.0, others - lessons.likely) * count / total for count in answered]
         first, drawn = [], firsts
         for count in of_others:
             first.append(max(0.0, min(count, float(sampling.at_least - drawn))))
             drawn = max(0, drawn - sampling.at_least)
-        rest = max(0.0, others - sum(first))
-        likely = sum(first) + sampling.share * rest
+        rest = max(0.0, sum(of_others) - sum(first))
+        likely += sum(first) + sampling.share * rest
         spread = math.sqrt(others * sampling.share * (1 - sampling.share))
         certain = sampling.at_least * len(answered)
-        most = min(others, certain + sampling.share * others + _FAR * spread)
+        most = min(others, most + certain + sampling.share * others + _FAR * spread)
     compared = min(float(known), total) if judges_known else 0.0
     return Draws(likely + compared, max(likely, most) + compared)
 
@@ -131,6 +164,7 @@ class JudgePricer:
         known: int,
         firsts: int = 0,
         shares: Sequence[float] | None = None,
+        routing: Routing | None = None,
     ) -> JudgingPrice | None:
         """What judging costs if these rungs answer documents of these sizes; None if nobody judges.
 
@@ -141,14 +175,20 @@ class JudgePricer:
             known: how many of them have a known answer.
             firsts: first answers that were drawn already.
             shares: of the answers that come from each rung, if they do not climb as was usual so far.
+            routing: of a routed job, which has all answers judged that it learns from.
         """
         count = sum(size.items for size in sizes)
         if not rungs or not count:
             return None
         answered = _answered(rungs, count) if shares is None else [share * count for share in shares]
-        draws = expected_draws(self.sampling, answered, known, judges_known=spec.judged, firsts=firsts)
         whole = self.whole(spec, rungs[0], sizes)
-        if whole is None or not draws.most:
+        if whole is None:
+            return None
+        lessons = lessons_of(routing, count, known, whole.price.likely_nusd / count)
+        draws = expected_draws(
+            self.sampling, answered, known, judges_known=spec.judged, firsts=firsts, lessons=lessons
+        )
+        if not draws.most:
             return None
         price = _share_of(whole.price, draws.likely / count, draws.most / count)
         return replace(whole, answers=round(draws.likely), price=price)
@@ -243,7 +283,7 @@ def price_judging(
     fits = fits_of(job, job.tier, spec, catalog, is_usable, policy)
     rungs = rungs_of(fits, sizes, knowledge)
     known, firsts = _known_left(connection, job.id), _firsts(connection, job.id)
-    parts = [pricer.price(spec, rungs, sizes, known, firsts, shares)]
+    parts = [pricer.price(spec, rungs, sizes, known, firsts, shares, Routing.of(job))]
     drawn = [
         Size(row.text_bytes, row.image_count, row.items, row.text_bytes / BYTES_PER_TOKEN)
         for row in open_sizes(connection, job.id, judged=spec.judged)

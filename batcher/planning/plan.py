@@ -24,6 +24,7 @@ from batcher.planning.schedule import RunTime, ends_at, run_time
 from batcher.planning.sizes import Size
 from batcher.planning.survey import Survey
 from batcher.routing.ladder.policy import LadderPolicy
+from batcher.routing.state import Routing
 from batcher.statistics.intervals import Interval
 
 _LEAST_ROOM_TOKENS = 64
@@ -200,7 +201,8 @@ class Planner:
         price = sum(map(price_of, paths), start=router)
         is_chosen = (tier, model.name) == (order.tier, order.model.name) and order.learned is None
         providers = {path[0].fit.model.provider for path in paths if path}
-        found = self._told([tier], providers, paths, price, self._judging(texts or pictures))
+        judging = self._judging(texts or pictures, routing=order.routing if is_chosen else None)
+        found = self._told([tier], providers, paths, price, judging)
         return replace(
             found,
             tier=tier,
@@ -289,7 +291,9 @@ class Planner:
             judging=judging,
         )
 
-    def _judging(self, rungs: Sequence[Rung], policy: LadderPolicy | None = None) -> JudgingPrice | None:
+    def _judging(
+        self, rungs: Sequence[Rung], policy: LadderPolicy | None = None, routing: Routing | None = None
+    ) -> JudgingPrice | None:
         """What judging drawn answers costs, if these rungs give them."""
         if self.judge is None:
             return None
@@ -297,7 +301,7 @@ class Planner:
         sizes = self.survey.sizes() if self.submitted is None else self.submitted
         shares = None if policy is None else step_shares(policy, self.judge.climbed)
         known = 0 if golden is None else len(golden)
-        return self.judge.price(self.order.spec, rungs, sizes, known, shares=shares)
+        return self.judge.price(self.order.spec, rungs, sizes, known, shares=shares, routing=routing)
 
     def _ladder(self, tier: str) -> tuple[str, ...]:
         """The rungs that items which start on a tier may climb, that one first; none with a pinned model."""

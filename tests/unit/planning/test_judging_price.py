@@ -14,11 +14,12 @@ from batcher.catalog.models import Catalog
 from batcher.planning.caps import Books, Charge
 from batcher.planning.evidence import Knowledge
 from batcher.planning.history import History
-from batcher.planning.judging import JudgePricer, JudgingPrice, expected_draws
+from batcher.planning.judging import Draws, JudgePricer, JudgingPrice, expected_draws, lessons_of
 from batcher.planning.pricing import Rung, rungs_of
 from batcher.planning.requests import fit_of
 from batcher.planning.sizes import Size
 from batcher.quality.sampling import Sampling, uniform
+from batcher.routing.state import Candidate, Learning, Routing, Target
 from batcher.tasks import scorers
 
 from .planning_cases import MODEL, make_catalog, make_task
@@ -52,6 +53,30 @@ def test_known_answers_are_judged_where_the_task_leaves_them_to_a_judge() -> Non
     assert likely(sampling(), 1_000, known=200) == pytest.approx(20 + 78)
     assert likely(sampling(), 1_000, known=200, judges_known=True) == pytest.approx(200 + 20 + 78)
     assert likely(sampling(share=0), 1_000, known=1_500, judges_known=True) == 1_000
+
+
+def routing(share: float = 0.05, *, known: bool = False, money: float = 0.05) -> Routing:
+    return Routing(
+        floor=0.8, queue="economy", base=Target(JUDGE, "premium"), model=JUDGE, tier="premium", reason="",
+        candidates=(Candidate(MODEL, "economy", 100.0), Candidate(JUDGE, "premium", 1_000.0)),
+        learning=Learning(MODEL, "economy", known, share), learning_share=money,
+    )  # fmt: skip
+
+
+def test_all_answers_are_judged_that_a_routed_job_learns_from() -> None:
+    assert lessons_of(None, 2_000, 0, 500.0) == lessons_of(routing(share=0), 2_000, 0, 500.0) == Draws(0, 0)
+    some = lessons_of(routing(), 2_000, 0, 500.0)
+    assert some == Draws(100, 100)
+    dear = lessons_of(routing(), 2_000, 0, 2_000.0)
+    assert dear == Draws(50, 100), "judging takes no more than its share of the spend"
+    taught = lessons_of(routing(known=True), 2_000, 40, 500.0)
+    assert taught == Draws(pytest.approx(98 - 40), pytest.approx(98)), "known answers teach first"
+    assert lessons_of(routing(known=True), 2_000, 600, 500.0).likely == 0
+
+    drawn = expected_draws(sampling(0.02), [2_000], 0, judges_known=False, lessons=some)
+    assert drawn.likely == pytest.approx(100 + 20 + 0.02 * 1_880)
+    assert 164 < drawn.most < 250, "of 2,000 documents 154 and 164 were judged"
+    assert expected_draws(sampling(0), [2_000], 0, judges_known=False, lessons=some) == some
 
 
 def test_chance_does_not_draw_more_than_the_bound() -> None:
@@ -97,6 +122,17 @@ def test_of_each_step_of_a_ladder_its_first_answers_are_judged() -> None:
     found = pricer.price(make_task().spec(), steps, SIZES, 0, shares=[0.6, 0.3, 0.1])
     assert found is not None
     assert found.answers == 60 + 94
+
+
+def test_a_routed_job_judges_its_lessons_besides() -> None:
+    pricer = JudgePricer(sampling(0.02, 0), make_catalog(), lambda _: True, lambda _: History())
+    rung, spec = rung_of(make_catalog()), make_task().spec()
+    plain = pricer.price(spec, [rung], SIZES, 0)
+    learns = pricer.price(spec, [rung], SIZES, 0, routing=routing(money=10_000.0))
+    assert plain is not None
+    assert learns is not None
+    assert (plain.answers, learns.answers) == (20, 50 + 19)
+    assert learns.price.likely_nusd == pytest.approx(plain.price.likely_nusd * 69 / 20, rel=0.01)
 
 
 def test_nobody_judges_his_own_answers_and_without_a_judge_there_is_no_price() -> None:
