@@ -32,7 +32,7 @@ class Placed:
 
     Attributes:
         more: samples that would settle an open case at the present rate; None if no number does, because
-            its accuracy is the floor itself; 0 where it is settled.
+            its accuracy is the floor itself or it has no answer; 0 where it is settled.
         is_on_frontier: whether no other model is both as cheap and more accurate, or cheaper and as accurate.
     """
 
@@ -155,11 +155,12 @@ def judge(
     best = max(placed, key=lambda one: (one.accuracy.share, -one.per_document_nusd), default=None)
     chosen = next((one for one in placed if one.standing is Standing.CLEARS), None)
     in_use = next((one for one in placed if one.model == present), None)
-    others = [one for one in placed if one is not best]
+    answering = [one for one in placed if one.measured.answered]
+    others = [one for one in answering if one is not best]
     against_best = [compare(best, one, confidence) for one in others] if best else []
     switches = []
     if chosen is not None:
-        replaced = {one.model: one for one in (best, in_use) if one is not None and one is not chosen}
+        replaced = {one.model: one for one in (best, in_use) if one in answering and one is not chosen}
         switches = [compare(one, chosen, confidence) for one in replaced.values()]
     return Verdict(
         floor=floor,
@@ -194,7 +195,8 @@ def _place(measurements: Sequence[Measurement], floor: float, confidence: float)
             standing = Standing.MISSES
         more: int | None = 0
         if standing is Standing.OPEN:
-            more = more_to_settle(found.correct, found.scored, floor, confidence)
+            count = more_to_settle(found.correct, found.scored, floor, confidence)
+            more = count if found.answered else None
         placed.append(Placed(found, interval, standing, more, bool(found.answered) and interval.share > most))
         most = max(most, interval.share)
     return tuple(placed)

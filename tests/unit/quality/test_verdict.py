@@ -210,8 +210,9 @@ def refused(name: str, count: int, *, cost_nusd: int = 0, start: int = 0) -> tup
 def test_calls_that_were_refused_for_nothing_make_no_model_cheap_or_close() -> None:
     nothing = measure("nothing", "economy", 1, refused("nothing", 2), confidence=0.95)
     assert nothing.per_document_nusd is None
-    verdict = judge([nothing, model("good", 99, 100)], 0.5, 0.95)
-    assert verdict.close_calls == ()
+    verdict = judge([nothing, model("good", 99, 100)], 0.5, 0.95, present="nothing")
+    assert (verdict.close_calls, verdict.switches, verdict.against_best) == ((), (), ())
+    assert verdict.placed[-1].more is None
     assert [one.model for one in verdict.placed] == ["good", "nothing"]
     assert [one.model for one in verdict.placed if one.is_on_frontier] == ["good"]
     alone = judge([nothing], 0.5, 0.95)
