@@ -82,6 +82,10 @@ class FailureClass(StrEnum):
     REFUSED = "refused"
 
 
+NOT_SENT: Final = "not_sent"
+"""The outcome of an attempt that was marked and held back: it cost nothing, and is no call."""
+
+
 class Finish(StrEnum):
     """Why a model stopped writing, in one vocabulary for all vendors."""
 

@@ -13,7 +13,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, func, literal_column, or_, select
 
 from batcher.budget.ledger import DAY_SCOPE, Account, Balance, job_account
-from batcher.domain import AttemptState
+from batcher.domain import NOT_SENT, AttemptState
 from batcher.store.jobs import Job
 from batcher.store.steps import is_stage
 from batcher.store.tables import attempts, jobs, ledger_accounts, ledger_clock
@@ -156,8 +156,9 @@ def read_spend(
     in_order = view in {View.DAY, View.JOB}
     with_jobs = view in {View.TASK, View.JOB}
     source = attempts.join(jobs, jobs.c.id == attempts.c.job_id) if with_jobs else attempts
+    calls = func.sum(case((attempts.c.outcome == NOT_SENT, 0), else_=1))
     query = (
-        select(key, func.count(), *_token_sums(), settled, unknown, _open_sum())
+        select(key, calls, *_token_sums(), settled, unknown, _open_sum())
         .select_from(source)
         .where(*booked_within(period, job_id))
         .group_by(key)

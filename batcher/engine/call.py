@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from batcher.domain import AttemptState, FailureClass, Finish, Message, Purpose
+from batcher.domain import NOT_SENT, AttemptState, FailureClass, Finish, Message, Purpose
 from batcher.engine.binding import Binding
 from batcher.engine.marks import Mark
 from batcher.money import cost_nusd
@@ -78,7 +78,7 @@ class Fault:
 
 def not_sent(mark: Mark, why: str) -> Settlement:
     """A call that was marked and held back: it costs nothing."""
-    return Settlement(mark.attempt_id, AttemptState.SETTLED, 0, "not_sent", error=why)
+    return Settlement(mark.attempt_id, AttemptState.SETTLED, 0, NOT_SENT, error=why)
 
 
 def fault_of_error(mark: Mark, error: ProviderError, latency_s: float) -> Fault:

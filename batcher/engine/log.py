@@ -9,7 +9,7 @@ import logging
 import time
 from typing import Final
 
-from batcher.domain import FailureClass
+from batcher.domain import NOT_SENT, FailureClass
 from batcher.engine.leasing import Chunk
 from batcher.engine.marks import Mark
 from batcher.store.attempts import Settlement
@@ -62,7 +62,7 @@ class EngineLog:
 
     def call_ended(self, mark: Mark, settlement: Settlement) -> None:
         """A call has ended; only its failure is worth a line."""
-        if settlement.outcome in {"ok", "not_sent"}:
+        if settlement.outcome in {"ok", NOT_SENT}:
             return
         status = f" ({settlement.status_code})" if settlement.status_code else ""
         self._calls.log(

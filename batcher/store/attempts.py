@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from batcher.domain import (
     ATTEMPT_TRANSITIONS,
     LEASE_TRANSITIONS,
+    NOT_SENT,
     AttemptState,
     LeaseState,
     Prices,
@@ -137,8 +138,10 @@ def insert_results(connection: Connection, new: Sequence[NewResult], now: float)
 
 
 def _tally(settlement: Settlement) -> Tally:
-    usage = settlement.usage
-    return Tally(1, usage.input_tokens, usage.cached_tokens, usage.output_tokens, settlement.cost_nusd)
+    usage, was_sent = settlement.usage, settlement.outcome != NOT_SENT
+    return Tally(
+        int(was_sent), usage.input_tokens, usage.cached_tokens, usage.output_tokens, settlement.cost_nusd
+    )
 
 
 def close_leases(connection: Connection, lease_ids: Sequence[int]) -> list[HeldMoney]:

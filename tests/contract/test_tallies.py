@@ -26,7 +26,8 @@ from tests.support.vendor_server import VendorServer
 TEXTS = {f"doc-{number}": f"Document number {number}." for number in range(30)}
 
 SETTLED = text(
-    "SELECT count(*), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), "
+    "SELECT sum(CASE WHEN outcome = 'not_sent' THEN 0 ELSE 1 END), "
+    "coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), "
     "coalesce(sum(CASE WHEN state = 'settled' THEN cost_nusd ELSE 0 END), 0), "
     "coalesce(sum(CASE WHEN state = 'unknown' THEN cost_nusd ELSE 0 END), 0), "
     "coalesce(sum(CASE WHEN state = 'sending' THEN reserved_nusd ELSE 0 END), 0) "

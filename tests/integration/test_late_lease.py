@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from batcher.budget.spend import View, read_spend, spend_of_job
 from batcher.engine.control import Ending
 from batcher.engine.marks import Mark
 from batcher.engine.reclaiming import reclaim_lost
@@ -51,6 +52,9 @@ def test_calls_held_back_after_a_long_sleep_open_no_circuit_and_keep_no_permit(
     assert len(vendor_server.bill) == DOCUMENTS
     assert spent(runtime) == sum(row.cost_nusd for row in rows(runtime, "attempts") if row.outcome == "ok")
     assert reserved(runtime) == 0
+    with runtime.store.read() as connection:
+        assert spend_of_job(connection, job.id).calls == DOCUMENTS, "what was held back is no call"
+        assert [row.calls for row in read_spend(connection, View.MODEL)] == [DOCUMENTS]
 
 
 def test_a_lease_that_is_given_while_others_are_being_renewed_is_not_taken_for_lost(
