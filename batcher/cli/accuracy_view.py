@@ -76,14 +76,16 @@ def _agreement(judge: str, found: Agreement) -> str:
 
 
 def _waiting(found: Sampled, sampling: Sampling | None, job_id: int) -> str:
-    text = f"{found.drawn:,} drawn"
-    if found.waiting:
-        judge = sampling.judge if sampling is not None else None
-        who = f"for the judge ({judge})" if judge else "for somebody to look"
-        text += f", {found.waiting:,} wait {who}"
-    if found.waiting and (sampling is None or sampling.judge is None):
-        text += f": batcher review {job_id}"
-    return text
+    parts = [f"{found.drawn:,} drawn"]
+    judge = sampling.judge if sampling is not None else None
+    # No judge comes to these by itself: its call failed, or none may. The line on judging says which.
+    unjudged = min(found.hopeless, found.waiting) if judge else 0
+    if waiting := found.waiting - unjudged:
+        who = f"for the judge ({judge})" if judge else f"for somebody to look: batcher review {job_id}"
+        parts.append(f"{waiting:,} wait {who}")
+    if unjudged:
+        parts.append(f"{unjudged:,} without a verdict")
+    return ", ".join(parts)
 
 
 def sampled_json(found: Sampled | None, sampling: Sampling | None) -> dict[str, Any] | None:

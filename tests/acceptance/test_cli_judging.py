@@ -69,7 +69,9 @@ def test_questions_that_failed_are_counted_and_retried_with_the_job(
     state = judged(*SUBMIT, "--json").json["judging"]
     assert (state["judged"], state["waiting"]) == (COUNT - 1, 0)
     assert state["failed_by_class"] == {"invalid_output": 1}
-    assert f"{COUNT - 1} judged, 1 failed (invalid_output 1)" in judged("status", 1).out
+    told = judged("status", 1).out
+    assert f"{COUNT - 1} judged, 1 failed (invalid_output 1)" in told
+    assert f"{COUNT} drawn, 1 without a verdict" in told, "no judge comes to it by itself"
     assert "no failed items of class refused" in judged("retry", 1, "--class", "refused").err
     calls = vendor_server.totals()["calls"]
     again = judged("retry", 1, "--class", "invalid_output", "--json")
