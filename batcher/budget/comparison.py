@@ -37,6 +37,7 @@ class Verdict(StrEnum):
     IN_FLIGHT = "calls in flight"
     LOWER = "vendor lower"
     MISSING = "not in the export"
+    ELSEWHERE = "called elsewhere"
     FOREIGN = "not batcher's"
 
 

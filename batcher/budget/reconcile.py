@@ -8,13 +8,13 @@ it. What counts as proof:
   (or whose export the user says is final), with nothing on its way. A vendor may book a call that is sent
   shortly before midnight on either day: such days are held against the export together.
 - Costs alone show a difference and prove nothing: a cheap call can hide in their rounding.
+- Lines of another provider's models prove nothing, nor that the export is complete for their days.
 
 Nothing else releases money, and what is released never leaves the ledger below the export.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -37,13 +37,13 @@ from batcher.budget.comparison import (
     number_of,
     read_calls,
 )
+from batcher.budget.export_owner import Callers, called_elsewhere, read_callers
 from batcher.budget.ledger import Funding, Ledger, Movement, Movements
 from batcher.budget.proof import Proof, Unknown, prove
 from batcher.budget.vendor_export import Export
 from batcher.budget.vendor_models import VendorModels
 from batcher.catalog.models import Catalog
 from batcher.domain import AttemptState, FailureClass
-from batcher.errors import UsageError
 from batcher.store.attempts import Settlement, settle_attempts
 from batcher.store.tables import attempts
 
@@ -88,11 +88,19 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """The outcome of holding an export against the ledger."""
+    """The outcome of holding an export against the ledger.
+
+    Attributes:
+        provider: against whose calls.
+        rows: what was compared.
+        findings: of the unknown calls.
+        elsewhere: the export's models that batcher called at other providers only.
+    """
 
     provider: str
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
+    elsewhere: Callers
 
     @property
     def proofs(self) -> list[Proof]:
@@ -123,11 +131,18 @@ class UnknownCalls:
 
 @dataclass(slots=True)
 class _Side:
-    """Both sides under the vendor's ids, and what may be concluded from them."""
+    """Both sides under the vendor's ids, and what may be concluded from them.
+
+    Attributes:
+        elsewhere: the models that batcher called at other providers only.
+        own_days: those of the other lines, where there are such models; else all days of the export.
+    """
 
     export: Export
     books: Books
     bills: Bills
+    elsewhere: frozenset[str]
+    own_days: frozenset[str]
     final: bool
     now: float
     first_day: int = field(init=False)
@@ -139,6 +154,10 @@ class _Side:
 
     def covers(self, day: int) -> bool:
         return self.first_day <= day <= self.last_day
+
+    def is_complete_for(self, day: int) -> bool:
+        """Whether a missing line means nothing billed, if the user says that the export is final."""
+        return min(self.own_days) <= day_of(day) <= max(self.own_days)
 
 
 def list_unknown(connection: Connection) -> list[UnknownCalls]:
@@ -156,31 +175,6 @@ def list_unknown(connection: Connection) -> list[UnknownCalls]:
     ]
 
 
-def choose_provider(connection: Connection, catalog: Catalog, export: Export, given: str | None) -> str:
-    """Whose export it is.
-
-    Raises:
-        UsageError: if nobody can tell, or ``given`` is no provider with calls.
-    """
-    known = list(connection.execute(select(attempts.c.provider).distinct()).scalars())
-    listed = ", ".join(sorted(known)) or "none yet"
-    if given is not None:
-        if given not in known:
-            raise UsageError(f"The ledger has no calls of provider {given!r}. It has calls of: {listed}")
-        return given
-    if export.vendor in known:
-        return export.vendor
-    names = {line.model for line in export.lines if line.model}
-    matches: Counter[str] = Counter()
-    for provider in known:
-        models = VendorModels(catalog, provider, _called(connection, provider))
-        matches[provider] = sum(models.find(name) is not None for name in names)
-    best = matches.most_common(2)
-    if not best or best[0][1] == 0 or (len(best) > 1 and best[0][1] == best[1][1]):
-        raise UsageError(f"Whose export is it? Say --provider NAME. The ledger has calls of: {listed}")
-    return best[0][0]
-
-
 def compare(
     connection: Connection, catalog: Catalog, export: Export, provider: str, *, final: bool, now: float
 ) -> Reconciliation:
@@ -194,14 +188,21 @@ def compare(
         final: whether the user says that the export is complete for the days that it spans: then days that
             are not over count too, and a missing line counts as nothing.
         now: Unix seconds.
+
+    Raises:
+        UsageError: if it has lines of other providers, and this one's cannot be told from them.
     """
     calls = read_calls(connection, provider)
     models = VendorModels(catalog, provider, calls)
     by_model = names_models(export)
+    callers = read_callers(connection, catalog, export)
+    elsewhere = called_elsewhere(callers, export, provider)
     side = _Side(
         export,
         keep_books(calls, models, by_model=by_model),
         keep_bills(export, models, by_model=by_model),
+        frozenset(models.find(name) or name for name in elsewhere),
+        _own_days(export, callers, provider) if elsewhere else export.days,
         final,
         now,
     )
@@ -214,7 +215,7 @@ def compare(
         for run in _runs(side.books[key])
         if any(side.covers(day) for day in run) and any(_at(side, key, day).unknown for day in run)
     ]
-    return Reconciliation(provider, tuple(_rows(side)), tuple(findings))
+    return Reconciliation(provider, tuple(_rows(side)), tuple(findings), elsewhere)
 
 
 def settle(connection: Connection, ledger: Ledger, proofs: Sequence[Proof]) -> int:
@@ -253,9 +254,8 @@ def _settlement(proof: Proof) -> Settlement:
     )
 
 
-def _called(connection: Connection, provider: str) -> list[str]:
-    query = select(attempts.c.model).where(attempts.c.provider == provider).distinct()
-    return list(connection.execute(query).scalars())
+def _own_days(export: Export, callers: Callers, provider: str) -> frozenset[str]:
+    return frozenset(line.day for line in export.lines if provider in callers.get(line.model, ()))
 
 
 def _rows(side: _Side) -> list[Row]:
@@ -266,7 +266,10 @@ def _rows(side: _Side) -> list[Row]:
             if not side.covers(day):
                 continue
             found, billed = calls.get(day, Calls()), bills.get(day)
-            verdict = judge(found, billed, side.export) if model in side.books else Verdict.FOREIGN
+            if model in side.books:
+                verdict = judge(found, billed, side.export)
+            else:
+                verdict = Verdict.ELSEWHERE if model in side.elsewhere else Verdict.FOREIGN
             rows.append(Row(day_of(day), model, found, billed, verdict))
     return sorted(rows, key=lambda row: (row.day, row.model))
 
@@ -324,14 +327,21 @@ def _obstacle(side: _Side, key: str, run: Sequence[int], calls: Calls) -> str:
     for day in run:
         if not side.final and (day + 1) * DAY_S + MIDNIGHT_S > side.now:
             return f"{day_of(day)} is not over in UTC. Compare again later, or say --final"
-        if day in side.bills.get(key, {}):
-            continue
-        if not side.covers(day):
-            return f"calls were sent close to midnight: export {day_of(day)} too"
-        if _at(side, key, day).answered:
-            return f"the export has no line for {day_of(day)}, on which calls were answered"
-        if not side.final:
-            return f"the export has no line for {day_of(day)}. If that means nothing was billed, say --final"
+        if day not in side.bills.get(key, {}) and (gap := _gap(side, key, day)):
+            return gap
+    return ""
+
+
+def _gap(side: _Side, key: str, day: int) -> str:
+    """Why a missing line does not mean that nothing was billed; "" if it does."""
+    if not side.covers(day):
+        return f"calls were sent close to midnight: export {day_of(day)} too"
+    if _at(side, key, day).answered:
+        return f"the export has no line for {day_of(day)}, on which calls were answered"
+    if not side.is_complete_for(day):
+        return f"the export has only lines of other providers for {day_of(day)}: export that day too"
+    if not side.final:
+        return f"the export has no line for {day_of(day)}. If that means nothing was billed, say --final"
     return ""
 
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     "--csv", "file", type=click.Path(path_type=Path), metavar="FILE", help="A vendor's usage or cost export."
 )
 @click.option(
-    "--provider", metavar="NAME", help="Whose export it is, where its columns and models do not tell."
+    "--provider",
+    metavar="NAME",
+    help="Whose export it is, where its columns and models do not tell, or tell of several.",
 )
 @click.option(
     "--column",
@@ -54,8 +56,8 @@ def reconcile(
     """Return what is proven unbilled, and compare with a vendor's bill.
 
     Takes back what lost workers had reserved and never sent. Without --csv: lists the calls whose outcome
-    nobody knows. With it: names what differs, for every model and UTC day; exits with 1 where the vendor
-    charges more than the ledger holds. Running it twice changes nothing more.
+    nobody knows. With it: names what differs, for every model and UTC day of one provider; exits with 1 where
+    the vendor charges more than the ledger holds. Running it twice changes nothing more.
     """
     from batcher.runtime import Runtime
 
@@ -118,7 +120,8 @@ def _compare(
     applies: bool,
     as_json: bool,
 ) -> Reconciliation:
-    from batcher.budget.reconcile import choose_provider, compare, settle
+    from batcher.budget.export_owner import choose_provider
+    from batcher.budget.reconcile import compare, settle
     from batcher.budget.vendor_export import read_export
 
     export = read_export(file, _named(columns))
@@ -209,6 +212,8 @@ def _print(found: Reconciliation, export: Export, returned_nusd: int, *, applied
         "VERDICT",
     )
     echo_table([header, *(_cells(row, export) for row in found.rows)], right=range(2, 9))
+    note(f"Held against the calls at {found.provider}.")
+    _tell_of_calls_elsewhere(found)
     for number in export.left_out:
         note(f"Line {number} of the export holds a total and was left out.")
     for finding in found.findings:
@@ -230,6 +235,19 @@ def _print(found: Reconciliation, export: Export, returned_nusd: int, *, applied
             f"{found.provider} charges more than the ledger holds: look at the prices (batcher models check),"
             " and for others who use the same key."
         )
+
+
+def _tell_of_calls_elsewhere(found: Reconciliation) -> None:
+    from batcher.budget.export_owner import models_at
+
+    if not found.elsewhere:
+        return
+    providers = sorted({provider for providers in found.elsewhere.values() for provider in providers})
+    ways = ", ".join(f"--provider {provider}" for provider in providers)
+    note(
+        f"Not compared: lines of models that batcher called at {models_at(found.elsewhere)},"
+        f" and not at {found.provider}. To compare them: {ways}"
+    )
 
 
 def _cells(row: Row, export: Export) -> tuple[str, ...]:
@@ -285,6 +303,7 @@ def _json(found: Reconciliation, export: Export, returned_nusd: int, *, applied:
         "provider": found.provider,
         "days": sorted(export.days),
         "left_out_lines": list(export.left_out),
+        "called_elsewhere": {model: sorted(found.elsewhere[model]) for model in sorted(found.elsewhere)},
         "rows": [_json_of_row(row, export) for row in found.rows],
         "unknown": [_json_of_finding(finding) for finding in found.findings],
         "proven_calls": len(found.proofs),

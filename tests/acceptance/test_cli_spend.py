@@ -123,7 +123,9 @@ def test_reconciling_returns_what_the_bill_does_not_have_and_is_safe_to_run_twic
 
     file = export_by_day(vendor_server.bill, cli.folder / "export.csv")
     words = ("spend", "reconcile", "--csv", file)
-    assert "is not over in UTC" in cli(*words).out
+    shown = cli(*words)
+    assert "is not over in UTC" in shown.out
+    assert "Held against the calls at openai." in shown.err
     found = cli(*words, "--final", "--json").json
     assert (found["provider"], found["proven_calls"], found["applied"]) == ("openai", 1, False)
     assert found["returnable_usd"] == pytest.approx(unknown["worst_case_usd"])
@@ -182,6 +184,28 @@ def test_what_a_killed_run_had_sent_is_no_higher_bill(cli: Cli, vendor_server: V
     assert "vendor lower" in outcome.out
     with closing(sqlite3.connect(cli.home / "batcher.db")) as connection:
         assert connection.execute(_ALERTS).fetchall() == []
+
+
+def test_an_export_of_two_vendors_is_compared_with_one_at_a_time(
+    cli: Cli, vendor_server: VendorServer, spent: float
+) -> None:
+    cli.env |= {"ANTHROPIC_API_KEY": "sk-test", "ANTHROPIC_BASE_URL": vendor_server.anthropic_url}
+    cli(*SUBMIT, "--model", "claude-haiku-4-5")
+    words = ("spend", "reconcile", "--csv", export_by_day(vendor_server.bill, cli.folder / "both.csv"))
+    refused = cli(*words, "--final", "--apply", code=2).err
+    assert "--provider anthropic, then --provider openai" in refused
+    shown = cli(*words, "--provider", "openai")
+    assert "not batcher's" not in shown.out
+    assert "called elsewhere" in shown.out
+    assert "Held against the calls at openai." in shown.err
+    assert "batcher called at anthropic (claude-haiku-4-5" in shown.err
+    assert "To compare them: --provider anthropic" in shown.err
+    for provider in ("openai", "anthropic"):
+        applied = cli(*words, "--provider", provider, "--final", "--apply", "--json").json
+        assert applied["provider"] == provider
+        assert len(applied["called_elsewhere"]) == 1
+    bill = sum(line.cost_nusd or 0 for line in vendor_server.bill)
+    assert cli("budget", "show", "--json").json["spent_usd"] == bill / 10**9
 
 
 def test_a_last_line_without_its_end_is_told(cli: Cli, spent: float) -> None:

@@ -12,6 +12,7 @@ import pytest
 from batcher.runtime import Runtime
 from batcher.store.database import Store
 from batcher.store.schema import ensure_schema
+from tests.support.handmade_books import Books, books_in
 from tests.support.postgres_server import postgres
 from tests.support.runs import make_runtime
 from tests.support.vendor_server import VendorServer
@@ -103,3 +104,9 @@ def runtime(
     made = make_runtime(tmp_path / "home", vendor_server, database_url=store_url, **runtime_settings)
     yield made
     made.store.close()
+
+
+@pytest.fixture
+def make_books(store: Store) -> Callable[[], Books]:
+    """Books of a new provider; see ``books_in``."""
+    return books_in(store)

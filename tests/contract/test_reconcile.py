@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from batcher.budget.comparison import Verdict
-from batcher.budget.reconcile import Reconciliation, choose_provider, compare, settle
+from batcher.budget.export_owner import choose_provider
+from batcher.budget.reconcile import Reconciliation, compare, settle
 from batcher.budget.vendor_export import read_export
 from batcher.runtime import Runtime
 from batcher.simulator.bill import BillLine

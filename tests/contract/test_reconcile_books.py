@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,47 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
 
 from batcher.budget.comparison import DAY_S, Verdict, day_of
-from batcher.budget.ledger import Ledger
-from batcher.budget.reconcile import choose_provider, list_unknown
-from batcher.budget.vendor_export import read_export
-from batcher.catalog.models import load_catalog
-from batcher.errors import UsageError
-from batcher.settings import Settings
+from batcher.budget.reconcile import list_unknown
 from batcher.store.attempts import insert_attempts
-from batcher.store.database import Store
-from batcher.store.tables import attempts, ledger_accounts
-from tests.support.handmade_books import FIRST_DAY, WORST, Books, Sent, at
+from batcher.store.tables import attempts
+from tests.support.handmade_books import WORST, Books, Sent, at, by_day
 from tests.support.vendor_exports import write_csv
-
-_PROVIDERS = itertools.count()
-
-
-@pytest.fixture
-def make_books(store: Store) -> Callable[[], Books]:
-    """Books of a new provider, seen from days later; no cap is in their way."""
-    ledger = Ledger(store, "Asia/Tokyo")
-    with store.write() as connection:
-        ledger.set_daily_cap(connection, None)
-        connection.execute(
-            insert(ledger_accounts),
-            [
-                {"scope": "day", "period": day_of(day), "reserved_nusd": 0, "spent_nusd": 0}
-                for day in range(FIRST_DAY - 2, FIRST_DAY + 5)
-            ],
-        )
-    catalog = load_catalog(Settings.model_construct())
-
-    def make() -> Books:
-        return Books(store, ledger, catalog, f"vendor-{next(_PROVIDERS)}", lambda: at(5, 12))
-
-    return make
-
-
-def by_day(path: Path, *lines: tuple[object, ...]) -> Path:
-    return write_csv(path, ("day", "model", "requests", "input_tokens", "output_tokens", "cost_usd"), lines)
 
 
 def test_days_are_utc_days_of_sending_whatever_the_ledgers_zone(
@@ -227,24 +193,6 @@ def test_unknown_calls_are_listed_with_their_worst_case(make_books: Callable[[],
     with books.store.read() as connection:
         [row] = [row for row in list_unknown(connection) if row.provider == books.provider]
     assert (row.day, row.model, row.calls, row.worst_nusd) == ("2026-11-15", "some-model", 2, 2 * WORST)
-
-
-def test_whose_export_it_is_is_found_or_asked(
-    make_books: Callable[[], Books], store: Store, tmp_path: Path
-) -> None:
-    first, second = make_books(), make_books()
-    first.book([Sent(at(0, 12), model="alpha"), Sent(at(0, 12), model="shared")])
-    second.book([Sent(at(0, 12), model="beta"), Sent(at(0, 12), model="shared")])
-    line = (1, 1000, 100, "0.00021")
-    export = read_export(by_day(tmp_path / "a.csv", ("2026-11-15", "beta", *line)), {})
-    shared = read_export(by_day(tmp_path / "s.csv", ("2026-11-15", "shared", *line)), {})
-    with store.read() as connection:
-        assert choose_provider(connection, first.catalog, export, None) == second.provider
-        assert choose_provider(connection, first.catalog, shared, first.provider) == first.provider
-        with pytest.raises(UsageError, match="Say --provider NAME"):
-            choose_provider(connection, first.catalog, shared, None)
-        with pytest.raises(UsageError, match="no calls of provider 'nobody'"):
-            choose_provider(connection, first.catalog, shared, "nobody")
 
 
 def test_calls_are_settled_one_by_one_where_the_export_names_them(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from batcher.budget.comparison import DAY_S, day_of
 from batcher.budget.ledger import Funding, Ledger, Movement, Movements, accounts_of
 from batcher.budget.reconcile import Reconciliation, compare, settle
 from batcher.budget.vendor_export import read_export
-from batcher.catalog.models import Catalog
+from batcher.catalog.models import Catalog, load_catalog
 from batcher.domain import AttemptState, Prices, Purpose, Usage
 from batcher.money import cost_nusd
+from batcher.settings import Settings
 from batcher.store.attempts import NewAttempt, Settlement, insert_attempts, settle_attempts
 from batcher.store.database import Store
 from batcher.store.tables import attempts, jobs, ledger_accounts
+from tests.support.vendor_exports import write_csv
 
 PRICES = Prices(input_nusd=150_000_000, output_nusd=600_000_000, cached_nusd=75_000_000, cache_write_nusd=0)
 WORST = 5_000_000
@@ -115,6 +118,28 @@ class Books:
             self.ledger.lock(connection)
             found = compare(connection, self.catalog, export, self.provider, final=final, now=self.clock())
             return found, settle(connection, self.ledger, found.proofs)
+
+
+def books_in(store: Store) -> Callable[[], Books]:
+    """Makes books of new providers, seen from days later; no cap is in their way."""
+    ledger = Ledger(store, "Asia/Tokyo")
+    with store.write() as connection:
+        ledger.set_daily_cap(connection, None)
+        connection.execute(
+            insert(ledger_accounts),
+            [
+                {"scope": "day", "period": day_of(day), "reserved_nusd": 0, "spent_nusd": 0}
+                for day in range(FIRST_DAY - 2, FIRST_DAY + 5)
+            ],
+        )
+    catalog = load_catalog(Settings.model_construct())
+    numbers = itertools.count()
+    return lambda: Books(store, ledger, catalog, f"vendor-{next(numbers)}", lambda: at(5, 12))
+
+
+def by_day(path: Path, *lines: tuple[object, ...]) -> Path:
+    """An export with a line for each day and model."""
+    return write_csv(path, ("day", "model", "requests", "input_tokens", "output_tokens", "cost_usd"), lines)
 
 
 JOB = {
