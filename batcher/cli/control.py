@@ -148,11 +148,24 @@ def cancel(settings: Settings, job: int) -> None:
         if not set_state(connection, job, JobState.CANCELLED, runtime.store.now(connection)):
             raise UsageError(f"Job {job} is {found.state}: there is nothing to cancel.")
         count = cancel_pending(connection, job)
+        held = _count_held(connection, job)
         cancel_children(connection, job, runtime.store.now(connection))
     dropped = f"{count:,} item{'' if count == 1 else 's'} dropped"
     if found.state is JobState.INGESTING:
         dropped += " so far: so is what is still read of its corpus"
+    if held:
+        dropped += f"; workers hold {held:,} more: those that are not sent yet are dropped too"
     note(f"Job {job} is cancelled, {dropped}. Its answers stay.")
+
+
+def _count_held(connection: Connection, job_id: int) -> int:
+    """How many items workers hold: they drop what they have not sent, and store what they have."""
+    from batcher.domain import ItemStatus
+    from batcher.store.item_counts import count_items_of
+    from batcher.store.steps import step_ids
+
+    counts = count_items_of(connection, step_ids(connection, job_id))
+    return sum(count[ItemStatus.LEASED] for count in counts.values())
 
 
 def _whole_job(connection: Connection, job_id: int) -> Job:

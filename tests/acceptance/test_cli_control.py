@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sqlite3
 import subprocess
@@ -120,13 +121,15 @@ def test_cancel_from_another_process_leaves_no_item_open(cli: Cli, slow: VendorS
     cli.documents(40)
     running = cli.start(*SUBMIT, "--json")
     slow.wait_for_calls(3)
-    cli("cancel", 1)
+    told = re.search(r"cancelled, (\d+) items dropped; workers hold (\d+) more: those", cli("cancel", 1).err)
+    assert told is not None
     running.communicate(timeout=20)
     assert running.returncode == 1
     items = cli("status", "--json").json["items"]
     assert items["pending"] == items["leased"] == 0
     assert items["done"] + items["cancelled"] == 40
-    assert items["cancelled"] > 0
+    assert 0 < int(told[1]) <= items["cancelled"] <= int(told[1]) + int(told[2])
+    assert int(told[2]) > 0
     assert cli("budget", "show", "--json").json["reserved_usd"] == 0
     assert "cancelled" in cli("resume", 1, code=2).err
     assert "cancelled already" in cli("cancel", 1).err
