@@ -256,7 +256,7 @@ def _set_going(runtime: Runtime, job: Job) -> None:
     if half_read:
         with runtime.store.read() as connection:
             first = steps_of(connection, job.id)[0]
-        with ReadingNote(resumable=True) as reading:
+        with ReadingNote(find_job=lambda: job.id) as reading:
             finish_ingestion(
                 runtime.store,
                 taken,

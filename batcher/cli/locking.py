@@ -39,14 +39,26 @@ def single_run(runtime: Runtime, key: bytes) -> Iterator[None]:
     """
     from batcher.store.run_lock import StoreLockTakenError, store_lock
 
-    with _file_lock(_path(runtime, key)), contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held:
         try:
+            held.enter_context(_file_lock(_path(runtime, key)))
             held.enter_context(store_lock(runtime.store, key, f"batcher {_me()}"))
+        except _FileLockTakenError as taken:
+            _refuse(runtime, key, taken.name, taken.since)
         except StoreLockTakenError as taken:
             if taken.holder is None:
-                _refuse(None, None)
-            _refuse(taken.holder.name.removeprefix("batcher "), taken.holder.since)
+                _refuse(runtime, key, None, None)
+            _refuse(runtime, key, taken.holder.name.removeprefix("batcher "), taken.holder.since)
         yield
+
+
+def unfinished_job(runtime: Runtime, key: bytes) -> int | None:
+    """The number of a request's unfinished job, if there is one yet."""
+    from batcher.store.jobs import find_unfinished
+
+    with runtime.store.read() as connection:
+        job = find_unfinished(connection, key)
+    return None if job is None else job.id
 
 
 class RunLocks(contextlib.ExitStack):
@@ -72,6 +84,15 @@ class RunLocks(contextlib.ExitStack):
             self._keys.add(key)
 
 
+class _FileLockTakenError(Exception):
+    """Another process on this machine has the lock; what it wrote and when, if it did already."""
+
+    def __init__(self, name: str | None, since: float | None) -> None:
+        super().__init__("the lock is taken")
+        self.name = name
+        self.since = since
+
+
 @contextlib.contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
@@ -83,7 +104,7 @@ def _file_lock(path: Path) -> Iterator[None]:
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         held = FileLock(path, blocking=False, mode=PRIVATE_FILE, fallback_to_soft=False).acquire()
     except Timeout:
-        _refuse(*_read_holder(path))
+        raise _FileLockTakenError(*_read_holder(path)) from None
     except OSError as error:
         raise ConfigurationError(
             f"Cannot make the lock {path}: {error.strerror or error}. "
@@ -115,11 +136,13 @@ def _read_holder(path: Path) -> tuple[str | None, float | None]:
         return None, None
 
 
-def _refuse(name: str | None, since: float | None) -> NoReturn:
+def _refuse(runtime: Runtime, key: bytes, name: str | None, since: float | None) -> NoReturn:
     host, _, process = (name or "").rpartition(":")
     who = f"process {process} on {host}" if host else "another process"
     when = f", since {local_time(since)}" if since is not None else ""
+    job = unfinished_job(runtime, key)
+    number = "" if job is None else f" {job}"
     raise BusyError(
         f"This request is being run right now by {who}{when}. This start does nothing. "
-        "Watch the other: batcher status --watch"
+        f"Watch the other: batcher status{number} --watch"
     ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Self
 
 import click
@@ -22,11 +23,11 @@ class ReadingNote:
     """One line, redrawn in place on a terminal, and a new one every half a minute elsewhere.
 
     Args:
-        resumable: whether what was read stays, so that Ctrl-C is answered with how to go on.
+        find_job: finds the job for which what was read stays, so that Ctrl-C is answered with how to go on.
     """
 
-    def __init__(self, *, resumable: bool = False) -> None:
-        self._resumable = resumable
+    def __init__(self, *, find_job: Callable[[], int | None] | None = None) -> None:
+        self._find_job = find_job
         self._live = sys.stderr.isatty()
         self._every_s = _REDRAW_EVERY_S if self._live else _LINE_EVERY_S
         self._next_at = time.monotonic() + self._every_s
@@ -38,8 +39,8 @@ class ReadingNote:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._drawn and self._live:
             click.echo("\r\033[K", nl=False, err=True)
-        if self._resumable and kind is KeyboardInterrupt:
-            note("What was read stays. Go on with: batcher resume")
+        if kind is KeyboardInterrupt and self._find_job and (job := self._find_job()) is not None:
+            note(f"What was read stays. Go on with: batcher resume {job}")
 
     def show(self, intake: Intake) -> None:
         """Show it, if it is time."""

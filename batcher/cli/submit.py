@@ -276,10 +276,11 @@ def _checked(runtime: Runtime, request: SubmitRequest, *, yes: bool) -> Order:
 
 def _take_in(runtime: Runtime, order: Order, key: bytes, hold: str | None) -> Submitted:
     from batcher.cli.golden_notes import note_unmatched
+    from batcher.cli.locking import unfinished_job
     from batcher.cli.reading import ReadingNote
     from batcher.engine.submission import submit as submit_order
 
-    with ReadingNote(resumable=True) as reading:
+    with ReadingNote(find_job=lambda: unfinished_job(runtime, key)) as reading:
         submitted = submit_order(
             runtime.store,
             runtime.ledger,

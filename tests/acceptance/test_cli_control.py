@@ -144,6 +144,7 @@ def test_a_job_that_is_being_run_is_not_run_twice(cli: Cli, slow: VendorServer) 
         if words != ("retry", 1):  # it has no failed items: nothing to try, nothing to run
             assert outcome.code == 1
             assert f"is being run right now by process {running.pid}" in outcome.err
+            assert "batcher status 1 --watch" in outcome.err
     assert "nothing to resume" in cli("resume").err
     running.send_signal(signal.SIGTERM)
     running.communicate(timeout=20)
@@ -223,6 +224,20 @@ def test_killed_while_reading_the_corpus_resume_reads_the_rest(cli: Cli) -> None
     assert outcome["items"] == 20_000
     assert outcome["by_status"]["pending"] == 20_000
     assert "cap of job 1" in outcome["waiting_reason"]
+
+
+def test_ctrl_c_while_reading_the_corpus_names_the_job(cli: Cli) -> None:
+    cli.documents(1)
+    cli("submit", "docs", "--task", "./cards")
+    running = cli.start("submit", "-", "--task", "./cards", "--max-cost", "0", stdin=subprocess.PIPE)
+    assert running.stdin is not None
+    running.stdin.write("".join(f'{{"text": "row {n} of many"}}\n' for n in range(5_000)))
+    running.stdin.flush()
+    _wait_for(lambda: _count_items(cli) >= 1_000)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "What was read stays. Go on with: batcher resume 2\n" in err
 
 
 def test_half_read_standard_input_is_told_and_what_was_stored_goes_on(cli: Cli) -> None:

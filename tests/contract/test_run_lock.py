@@ -79,6 +79,7 @@ def test_of_two_machines_with_one_store_only_one_works_on_a_request(
         pass
     if error is not None:
         assert f"is being run right now by process {os.getpid()} on " in str(error.value)
+        assert str(error.value).endswith("batcher status --watch")
     with pytest.raises(BusyError), single_run(one, KEY), single_run(one, KEY):
         pass
     with single_run(one, KEY), single_run(one, OTHER), single_run(two, b"\x01" * 20):
