@@ -17,6 +17,7 @@ from celery.worker.control import inspect_command
 
 from batcher.catalog.models import load_catalog
 from batcher.dispatch.celery_app import MAINTAIN, WORK, make_app, queue_of
+from batcher.dispatch.exposition import check_metrics
 from batcher.dispatch.waking import STATUS, Waker
 from batcher.errors import BatcherError, ConfigurationError
 from batcher.planning.naming import tiers_with_queue
@@ -86,13 +87,15 @@ def _log_as_json(loglevel: int | None = None, **_: Any) -> None:
 def _start(instance: Any, **_: Any) -> None:
     """Start the engine of the tiers whose queues this process consumes, whether the broker is up or not."""
     global _process  # noqa: PLW0603 - one per process, and Celery's signals bring no context
+    consumed = set(instance.app.amqp.queues.consume_from)
+    tiers = tuple(tier for tier in _tiers if queue_of(tier) in consumed)
     try:
         check_url(_settings.store_url(), home=_settings.home)
+        if tiers:
+            check_metrics(_settings)
     except ConfigurationError as error:
         _log.critical("%s", error)
         sys.exit(error.exit_code)
-    consumed = set(instance.app.amqp.queues.consume_from)
-    tiers = tuple(tier for tier in _tiers if queue_of(tier) in consumed)
     if tiers:
         _process = WorkerProcess(_runtime, tiers)
         _process.start()

@@ -38,6 +38,7 @@ def worker(settings: Settings, tiers: tuple[str, ...], processes: int, beat: boo
     calls in flight end and gives the rest back; a second one is hard. Needs BATCHER_BROKER_URL.
     """
     from batcher.dispatch.broker import check_broker
+    from batcher.dispatch.exposition import check_metrics
     from batcher.dispatch.supervisor import supervise
     from batcher.store.database import check_url
 
@@ -50,6 +51,8 @@ def worker(settings: Settings, tiers: tuple[str, ...], processes: int, beat: boo
         raise UsageError("--maintenance serves no tier: leave --tier out")
     check_broker(settings)
     check_url(settings.store_url(), home=settings.home)
+    if not maintenance:
+        check_metrics(settings)
     queues = _queues(settings, tiers, maintenance=maintenance)
     children = [_worker(settings, queues, number) for number in range(processes)]
     if beat:
