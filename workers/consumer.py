@@ -6,8 +6,10 @@ import logging
 from typing import Any, Final
 
 from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
 from kombu.exceptions import ContentDisallowed
 
+from batcher.dispatch.broker import ADVICE, reason_of
 from batcher.dispatch.celery_app import MAINTAIN, WORK
 
 _log = logging.getLogger("batcher.worker")
@@ -23,6 +25,21 @@ _MALFORMED: Final = (ValueError, TypeError, KeyError)
 
 class CarefulConsumer(Consumer):
     """Celery's consumer, which ends its whole process over a body or header that it does not expect."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Try until the broker is there (its password may be mended meanwhile); each failure is one line."""
+        url = str(self.app.conf.broker_url)
+
+        def tell(error: BaseException, pause_s: float) -> None:
+            reason = reason_of(error, url)
+            _log.error(
+                "Cannot connect to the broker %s: %s. %s. Trying again in %.0f s",
+                *(conn.as_uri(), reason, ADVICE, pause_s),
+            )
+
+        conn.ensure_connection(tell, callback=maybe_shutdown)
+        self.first_connection_attempt = False
+        return conn
 
     def create_task_handler(self, *given: Any) -> Any:
         """What is called with each message."""

@@ -9,7 +9,7 @@ from celery.beat import PersistentScheduler
 
 from batcher.dispatch.celery_app import MAINTENANCE_QUEUE
 from batcher.dispatch.waking import Waker
-from batcher.errors import DependencyError
+from batcher.errors import BatcherError
 
 _log = logging.getLogger("batcher.schedule")
 
@@ -23,7 +23,7 @@ class SparingScheduler(PersistentScheduler):
         """Send what is due."""
         try:
             waiting = Waker(self.app).depth(MAINTENANCE_QUEUE)
-        except DependencyError as error:
+        except BatcherError as error:
             _log.error("%s. The schedule tries again", error)
             return
         if waiting >= MOST_WAITING:

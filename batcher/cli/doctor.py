@@ -193,8 +193,14 @@ def _local(settings: Settings) -> Finding:
 
 
 def _broker(settings: Settings) -> Finding:
+    from batcher.dispatch.broker import check_broker
+
     if settings.broker_url is None:
         return Finding("broker", "celery", None, "none: submit runs the work itself")
+    try:
+        check_broker(settings)
+    except ConfigurationError as error:
+        return Finding("broker", "celery", False, str(error))
     url = settings.limiter_url()
     if url is None:
         return Finding("broker", "celery", None, "is no Redis: rate limits are not shared")

@@ -37,7 +37,7 @@ def worker(settings: Settings, tiers: tuple[str, ...], processes: int, beat: boo
     Starts Celery workers on the queues of the tiers, and restarts those that die. SIGTERM or Ctrl-C lets the
     calls in flight end and gives the rest back; a second one is hard. Needs BATCHER_BROKER_URL.
     """
-    from batcher.dispatch.broker import check_broker
+    from batcher.dispatch.broker import try_broker
     from batcher.dispatch.exposition import check_metrics
     from batcher.dispatch.supervisor import supervise
     from batcher.store.database import check_url
@@ -49,7 +49,7 @@ def worker(settings: Settings, tiers: tuple[str, ...], processes: int, beat: boo
         )
     if maintenance and tiers:
         raise UsageError("--maintenance serves no tier: leave --tier out")
-    check_broker(settings)
+    try_broker(settings)
     check_url(settings.store_url(), home=settings.home)
     if not maintenance:
         check_metrics(settings)

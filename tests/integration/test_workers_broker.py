@@ -128,7 +128,9 @@ def test_a_password_and_tls_are_in_the_url_and_in_no_log(
             fleet.batcher("doctor", code=None, BATCHER_BROKER_URL=wrong),
             fleet.batcher("-v", "submit", "docs.jsonl", "--task", "./cards", BATCHER_BROKER_URL=away),
         ]
-        unheard[0].wait_for("invalid username-password")
+        unheard[0].wait_for(
+            "invalid username-password pair or user is disabled. See that it is up and that BATCHER"
+        )
         unheard[1].wait_for("Cannot connect to")
         said = [worker.log, *(child.log for child in unheard), *(one.out + one.err for one in outcomes)]
         assert worker.stop() == 0

@@ -47,3 +47,28 @@ def test_plain_celery_refuses_metrics_without_their_package(folder: Path) -> Non
     [line] = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]
     assert (line["level"], "pip install 'batcher[metrics]'" in line["message"]) == ("critical", True)
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("url", ["memory://", "sentinel://127.0.0.1:1", "etcd://127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "words",
+    [["worker"], ["workers"], ["submit", ".", "--task", "enrichment", "--detach"]],
+    ids=lambda w: w[0],
+)
+def test_a_broker_that_cannot_be_used_is_one_line(
+    words: list[str], url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BATCHER_BROKER_URL", url)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-never-used-0000")
+    assert main(words) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("Error: BATCHER_BROKER_URL ")
+    assert said.count("\n") == 1
+
+
+def test_a_worker_finds_what_of_a_url_is_wrong_only_when_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BATCHER_BROKER_URL", "sqla+nonsense://127.0.0.1")
+    assert main(["worker"]) == 3
+    assert "BATCHER_BROKER_URL cannot be used: Can't load plugin" in capsys.readouterr().err

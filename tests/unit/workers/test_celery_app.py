@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
+from batcher.dispatch.broker import check_broker, ping
 from batcher.dispatch.celery_app import MAINTENANCE_QUEUE, make_app, queue_of
 from batcher.dispatch.waking import RINGS_PER_TIER, Waker, ask_workers
-from batcher.errors import CatalogError, DependencyError
+from batcher.errors import CatalogError, ConfigurationError, DependencyError
 from batcher.settings import Settings
+from tests.support.redis_server import RedisServer
 
 TIERS = ("economy", "premium")
 AWAY = "redis://someone:s3cret-word@127.0.0.1:1/0"
@@ -55,8 +57,40 @@ def test_a_broker_that_is_away_is_said_plainly_and_without_its_password(
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize("url", ["memory://", "sqla+sqlite://", "sqla+sqlite:///:memory:"])
+def test_a_broker_that_no_other_process_can_hear_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="which no other process can hear"):
+        check_broker(settings(url, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("sentinel://127.0.0.1:1", "Redis Sentinel is not supported"),
+        ("amqp://127.0.0.1:s3cret//", "Port could not be cast"),
+        ("redis://:s3cret-word@127.0.0.1:1/0?nonsense=1", "unexpected keyword argument 'nonsense'"),
+        ("qpid://127.0.0.1:1", "needs a package that is not installed"),
+    ],
+)
+def test_a_url_that_the_transport_does_not_take_is_the_users_mistake(
+    url: str, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=reason) as caught:
+        check_broker(settings(url, tmp_path))
+    assert "s3cret-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["sqla+nonsense://127.0.0.1", "etcd://127.0.0.1:1"])
+def test_a_url_that_is_found_wrong_when_it_is_used_first_is_the_users_mistake_too(
+    url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="BATCHER_BROKER_URL cannot be used: "):
+        ping(settings(url, tmp_path))
+
+
 def test_a_tier_without_a_queue_is_told_and_keeps_no_other_from_being_rung(tmp_path: Path) -> None:
-    waker = Waker(make_app(settings("memory://", tmp_path), TIERS))
-    with pytest.raises(CatalogError, match="Documents wait on gone, and there is no such tier"):
-        waker.ring(["economy", "gone", "premium"])
-    assert [waker.depth(queue_of(tier)) for tier in TIERS] == [RINGS_PER_TIER] * 2
+    with RedisServer(tmp_path) as redis:
+        waker = Waker(make_app(settings(redis.url, tmp_path), TIERS))
+        with pytest.raises(CatalogError, match="Documents wait on gone, and there is no such tier"):
+            waker.ring(["economy", "gone", "premium"])
+        assert [waker.depth(queue_of(tier)) for tier in TIERS] == [RINGS_PER_TIER] * 2
