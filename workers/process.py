@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import os
 import socket
@@ -20,6 +21,7 @@ from batcher.planning.choice import why_unserved
 from batcher.store.schema import SCHEMA_HEAD, ensure_schema, schema_version
 
 if TYPE_CHECKING:
+    from batcher.catalog.models import Model
     from batcher.engine.engine import Engine
     from batcher.runtime import Runtime
 
@@ -103,12 +105,22 @@ class WorkerProcess:
         return self.trouble if self.trouble or self.engine is None else self.runtime.store.trouble
 
     def _find_unserved(self) -> dict[str, str]:
-        """Why tiers are not served: no model of theirs has a key here. Their jobs wait for another worker."""
+        """Why tiers are not served: no model has a key or is installed here. Other workers may serve them."""
+        from batcher.providers.local.weights import NOT_INSTALLED
+
+        catalog, is_usable = self.runtime.catalog, self.runtime.is_usable
         found = {}
         for tier in self.tiers:
-            if why := why_unserved(self.runtime.catalog, tier, self.runtime.is_usable):
+            if why := why_unserved(catalog, tier, is_usable):
                 found[tier] = why
+            elif why_unserved(catalog, tier, lambda model: is_usable(model) and self._is_installed(model)):
+                found[tier] = NOT_INSTALLED
         return found
+
+    def _is_installed(self, model: Model) -> bool:
+        """Whether the code that makes its calls is: models of this machine need an extra."""
+        is_local = self.runtime.catalog.providers[model.provider].kind == "local"
+        return not is_local or importlib.util.find_spec("xllamacpp") is not None
 
     def ask_engine(self, question: Callable[[Engine], Answer]) -> Answer | None:
         """Put a question to the engine on its loop, from another thread; None if it does not answer soon."""
