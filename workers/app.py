@@ -10,21 +10,23 @@ import os
 import socket
 import sys
 import time
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
+from celery.exceptions import SecurityWarning
 from celery.signals import celeryd_after_setup, setup_logging, worker_shutdown, worker_shutting_down
 from celery.worker.control import inspect_command
 
 from batcher.catalog.models import load_catalog
 from batcher.dispatch.celery_app import MAINTAIN, WORK, make_app, queue_of
 from batcher.dispatch.exposition import check_metrics
+from batcher.dispatch.json_log import log_as_json
 from batcher.dispatch.waking import STATUS, Waker
 from batcher.errors import BatcherError, ConfigurationError
 from batcher.planning.naming import tiers_with_queue
 from batcher.runtime import Runtime
 from batcher.settings import load_settings
 from batcher.store.database import check_url
-from workers.logs import log_as_json
 from workers.maintenance import maintain_once
 from workers.process import WorkerProcess
 
@@ -52,6 +54,9 @@ def _configure() -> tuple[Settings, tuple[str, ...], Celery]:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - nothing is set up to log yet
         sys.exit(error.exit_code)
 
+
+# What Celery says to root is about pickle: no message here is any.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 _settings, _tiers, app = _configure()
 # Else Celery makes one where it asks for the current app, with a celeryconfig.py of the working folder.

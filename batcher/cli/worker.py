@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import click
 
 from batcher.cli.arguments import MANY
-from batcher.cli.output import note
 from batcher.errors import ConfigurationError, UsageError
 from batcher.settings import Settings
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batcher.dispatch.supervisor import Child
+
+_log = logging.getLogger("batcher.supervisor")
 
 
 @click.command("worker")
@@ -39,6 +41,7 @@ def worker(settings: Settings, tiers: tuple[str, ...], processes: int, beat: boo
     """
     from batcher.dispatch.broker import try_broker
     from batcher.dispatch.exposition import check_metrics
+    from batcher.dispatch.json_log import log_as_json
     from batcher.dispatch.supervisor import supervise
     from batcher.store.database import check_url
 
@@ -57,7 +60,8 @@ def worker(settings: Settings, tiers: tuple[str, ...], processes: int, beat: boo
     children = [_worker(settings, queues, number) for number in range(processes)]
     if beat:
         children.append(_beat(settings))
-    note(f"{processes} worker process{'' if processes == 1 else 'es'} on {', '.join(queues)}")
+    log_as_json()
+    _log.info("%s worker process%s on %s", processes, "" if processes == 1 else "es", ", ".join(queues))
     return supervise(children)
 
 

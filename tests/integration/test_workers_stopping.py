@@ -112,6 +112,7 @@ def test_a_killed_child_is_replaced_and_its_items_are_taken_up(
     wait_until(lambda: any(other != child for other in worker.children()))
     fleet.wait_for_state(1, JobState.DONE)
     assert "ended with -9; starting another in 1 s" in worker.log
+    assert [line for line in worker.log.splitlines() if not line.startswith("{")] == [], "JSON lines alone"
     assert fleet.done(1) == 40
     assert vendor_server.totals()["calls"] <= 40 + 4
     assert worker.stop() == 0

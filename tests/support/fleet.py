@@ -1,7 +1,7 @@
 """A fleet on this machine: a real broker, a real store, a simulated vendor, and worker processes.
 
 Every child runs with all warnings as errors, Celery's deprecations among them. Let through is only what is
-said to root, because tests may run as root, and of connections that nobody closed before the process ended.
+said of connections that nobody closed before the process ended.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.support.postgres_server import postgres
 from tests.support.redis_server import RedisServer
 
 KEY = "sk-loopback-7d3f0a9b2c4e6f81"
-WARNINGS = "error,ignore::ResourceWarning,ignore:You're running the worker with superuser privileges"
+WARNINGS = "error,ignore::ResourceWarning"
 
 TASK = """
 from pydantic import BaseModel

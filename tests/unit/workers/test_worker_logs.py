@@ -8,8 +8,8 @@ import logging
 import pytest
 from kombu.exceptions import OperationalError
 
+from batcher.dispatch.json_log import JsonFormatter
 from batcher.engine.log import LINES_PER_MINUTE, EngineLog, Sparing
-from workers.logs import JsonFormatter
 
 
 def record(message: str, **ids: object) -> logging.LogRecord:

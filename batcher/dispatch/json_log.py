@@ -1,4 +1,4 @@
-"""Log lines of worker processes: one JSON object each, on standard error."""
+"""Log lines of worker processes and of who keeps them running: one JSON object each, on standard error."""
 
 from __future__ import annotations
 
