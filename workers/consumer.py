@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any, Final
 
 from celery.worker.consumer import Consumer
@@ -19,6 +20,9 @@ _ARGUMENTS: Final = {WORK: 1, MAINTAIN: 0}
 
 _HEADERS: Final = ("task", "id", "lang", "expires", "root_id", "argsrepr", "kwargsrepr", "origin")
 """All that an entrypoint needs; each is a text."""
+
+_STRANGE_KEY: Final = "Delete that key: something else has put it where messages go"
+_REFUSED_PAUSE_S: Final = 5
 
 _MALFORMED: Final = (ValueError, TypeError, KeyError)
 
@@ -40,6 +44,19 @@ class CarefulConsumer(Consumer):
         conn.ensure_connection(tell, callback=maybe_shutdown)
         self.first_connection_attempt = False
         return conn
+
+    def on_connection_error_after_connected(self, exc: Any) -> None:
+        """Connect anew; when the broker is there and refuses, say what to do, and not at once."""
+        if isinstance(exc, self.channel_errors) and not isinstance(exc, self.connection_errors):
+            reason = reason_of(exc, str(self.app.conf.broker_url))
+            advice = _STRANGE_KEY if "WRONGTYPE" in reason else ADVICE
+            _log.error(
+                "The broker refuses: %s. %s. Until then this process looks for work by itself", reason, advice
+            )
+            for _ in range(_REFUSED_PAUSE_S):
+                maybe_shutdown()
+                time.sleep(1)
+        super().on_connection_error_after_connected(exc)  # type: ignore[no-untyped-call]
 
     def create_task_handler(self, *given: Any) -> Any:
         """What is called with each message."""

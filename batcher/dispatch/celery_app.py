@@ -91,6 +91,8 @@ _CONFIGURATION: Final[dict[str, Any]] = {
     "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.3},
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
+    # What the broker refuses may be put right while the engine works on; else Celery ends the whole process.
+    "broker_channel_error_retry": True,
     "broker_connection_timeout": _SOCKET_TIMEOUT_S,
     # No entrypoint runs for long, and each may be heard twice: nothing is lost when they are cancelled.
     "worker_cancel_long_running_tasks_on_connection_loss": True,

@@ -333,3 +333,22 @@ def test_the_schedule_does_not_pile_messages_up_that_nobody_takes(fleet: Fleet, 
         beat.wait_for("nobody takes messages off batcher.maintenance")
         assert client.llen(MAINTENANCE_QUEUE) == 3
     assert beat.stop() == 0
+
+
+def test_a_key_that_is_no_queue_keeps_nobody_from_working_and_is_named(
+    fleet: Fleet, redis: RedisServer
+) -> None:
+    with redis.client() as client:
+        client.set(queue_of("premium"), "x")
+    worker = fleet.start("worker", name="worker")
+    worker.wait_for("Delete that key: something else has put it where messages go")
+    assert re.search(f"The broker refuses: .*{re.escape(queue_of('premium'))}.* WRONGTYPE", worker.log)
+    [child] = worker.children()
+    fleet.table("docs", 4)
+    fleet.batcher("submit", "docs.jsonl", *CARDS)
+    assert fleet.counts(1) == {"done": 4}
+    with redis.client() as client:
+        client.delete(queue_of("premium"))
+    worker.wait_for("ready.")
+    assert worker.children() == [child]
+    assert worker.stop() == 0
