@@ -16,10 +16,8 @@ from batcher.cli.output import iso_time, usd, usd_or_none
 from batcher.cli.routing_view import routing_json
 from batcher.cli.stage_view import StageView, read_stages
 from batcher.domain import ItemStatus, JobState
-from batcher.engine.worker_names import is_dead
 from batcher.errors import BatcherError
 from batcher.planning.choice import pick_model
-from batcher.planning.ladder_record import Production, production_of
 from batcher.planning.record import Estimate
 from batcher.planning.routed_saving import RoutedSaving, routed_saving
 from batcher.quality.estimates import Sampled, read_sampled
@@ -37,6 +35,7 @@ from batcher.store.tallies import tallies_of
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from batcher.planning.ladder_record import Production
     from batcher.runtime import Runtime
 
 EXAMPLES_PER_CLASS: Final = 2
@@ -235,12 +234,29 @@ def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
         sampled=read_sampled(connection, job_id),
         estimate=Estimate.of_job(job),
         saving=_saving(connection, runtime, job, balance.spent_nusd if balance else 0, spend.unknown_nusd),
-        ladder=production_of(connection, job),
+        ladder=_production(connection, job),
         by_workers=runtime.settings.broker_url is not None,
-        has_worker=any(not is_dead(worker) for _, worker in active_workers(connection, job_id)),
+        has_worker=_has_worker(connection, job_id),
         stages=read_stages(connection, steps),
         judging=runtime.judging.state_of(connection, job),
     )
+
+
+def _production(connection: Connection, job: Job) -> Production | None:
+    if job.ladder_policy_id is None:
+        return None
+    from batcher.planning.ladder_record import production_of
+
+    return production_of(connection, job)
+
+
+def _has_worker(connection: Connection, job_id: int) -> bool:
+    active = active_workers(connection, job_id)
+    if not active:
+        return False
+    from batcher.engine.worker_names import is_dead
+
+    return any(not is_dead(worker) for _, worker in active)
 
 
 def _count_errors(connection: Connection, steps: Sequence[Job], status: ItemStatus) -> dict[str, int]:
