@@ -213,7 +213,8 @@ _ANSWER: Final = (
     "input_tokens = tallies.input_tokens + many.input_tokens, "
     "output_tokens = tallies.output_tokens + many.output_tokens, "
     "cost_nusd = tallies.cost_nusd + many.cost_nusd "
-    "FROM (SELECT count(*) AS calls, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, "
-    "sum(cost_nusd) AS cost_nusd FROM many) AS many WHERE tallies.job_id = :job",
+    "FROM (SELECT count(*) AS calls, coalesce(sum(input_tokens), 0) AS input_tokens, "
+    "coalesce(sum(output_tokens), 0) AS output_tokens, coalesce(sum(cost_nusd), 0) AS cost_nusd FROM many) "
+    "AS many WHERE tallies.job_id = :job",
     f"UPDATE items i SET status = 'done', result_id = {_FIRST_ID} WHERE {_PENDING}",
 )
