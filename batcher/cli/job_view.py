@@ -247,7 +247,7 @@ def _production(connection: Connection, job: Job) -> Production | None:
         return None
     from batcher.planning.ladder_record import production_of
 
-    return production_of(connection, job)
+    return production_of(connection, job, job.ladder_policy_id)
 
 
 def _has_worker(connection: Connection, job_id: int) -> bool:

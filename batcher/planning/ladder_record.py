@@ -97,11 +97,9 @@ def read_production(
     )
 
 
-def production_of(connection: Connection, job: Job) -> Production | None:
-    """The same of the ladder that a job's documents climb; None if they climb none."""
-    if job.ladder_policy_id is None:
-        return None
-    return read_production(connection, job.ladder_policy_id, TaskSpec.from_json(job.spec))
+def production_of(connection: Connection, job: Job, ladder_id: int) -> Production:
+    """The same of the ladder that a job's documents climb."""
+    return read_production(connection, ladder_id, TaskSpec.from_json(job.spec))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Outcome, run_command
+from tests.support.fast_models import ONE_TIER
 from tests.support.forked import start_server
 from tests.support.vendor_server import VendorServer
 
@@ -39,18 +40,7 @@ task = Task(
 )
 """
 
-CONFIG = """
-[tiers]
-economy = ["gpt-4o-mini"]
-
-[models.gpt-4o-mini]
-rpm = 1000000
-tpm = 1000000000
-
-[models.gpt-4o]
-rpm = 1000000
-tpm = 1000000000
-"""
+CONFIG = ONE_TIER
 
 
 @dataclass

@@ -42,6 +42,15 @@ def leaser(runtime: Runtime) -> Leaser:
     return Leaser(runtime.store, runtime.ledger, lanes, lease_s=60)
 
 
+def run_beside(runtime: Runtime, job_id: int, other: Runtime, others_id: int) -> None:
+    """Run a job of each at the same time, to both their ends; closes the other's store."""
+    racer = threading.Thread(target=run, args=(other, others_id))
+    racer.start()
+    run(runtime, job_id)
+    racer.join()
+    other.store.close()
+
+
 def test_a_run_with_duplicates_and_a_second_job(runtime: Runtime, vendor_server: VendorServer) -> None:
     first = make_job(runtime, {**TEXTS, "copy": TEXTS["doc-0"]})
     second = make_job(runtime, TEXTS)
@@ -65,19 +74,19 @@ def test_jobs_that_accept_a_model_in_common_do_not_ask_for_the_same_document_at_
     assert leaser(runtime).lease(30, [of_a_tier.id], None) is None
 
 
-def test_two_processes_with_a_job_of_a_tier_and_one_of_a_model_pay_for_each_document_once(
+def test_two_engines_with_a_job_of_a_tier_and_one_of_a_model_pay_for_each_document_once(
     runtime: Runtime, store_url: str, tmp_path: Path, vendor_server: VendorServer
 ) -> None:
     vendor_server.configure(latency_s=0.02)
     texts = {f"d{number}": f"text {number}" for number in range(200)}
     of_a_tier = make_job(runtime, texts, model=None)
     pinned = make_job(runtime, texts, model=of_a_tier.accepts[0])
-    other = make_runtime(tmp_path / "other", vendor_server, database_url=store_url)
-    racer = threading.Thread(target=run, args=(other, pinned.id))
-    racer.start()
-    run(runtime, of_a_tier.id)
-    racer.join()
-    other.store.close()
+    run_beside(
+        runtime,
+        of_a_tier.id,
+        make_runtime(tmp_path / "other", vendor_server, database_url=store_url),
+        pinned.id,
+    )
     for job in (of_a_tier, pinned):
         assert item_statuses(runtime, job.id) == {"done": 200}
     assert len(vendor_server.bill) == 200
@@ -98,12 +107,9 @@ def test_two_engines_at_once_pay_for_each_document_once(
 ) -> None:
     vendor_server.configure(latency_s=0.02)
     job = make_job(runtime, {f"d{number}": f"text {number}" for number in range(200)})
-    other = make_runtime(tmp_path / "other", vendor_server, database_url=store_url)
-    racer = threading.Thread(target=run, args=(other, job.id))
-    racer.start()
-    run(runtime, job.id)
-    racer.join()
-    other.store.close()
+    run_beside(
+        runtime, job.id, make_runtime(tmp_path / "other", vendor_server, database_url=store_url), job.id
+    )
     assert item_statuses(runtime, job.id) == {"done": 200}
     assert job_of(runtime, job.id).state is JobState.DONE
     assert len(vendor_server.bill) == len(rows(runtime, "attempts")) == 200

@@ -49,6 +49,21 @@ def runtime(tmp_path: Path, vendor_server: VendorServer) -> Runtime:
     return make_runtime(tmp_path / "home", vendor_server)
 
 
+def stopped_after(vendor_server: VendorServer, runtime: Runtime, job_id: int, calls: int) -> Ending:
+    """How a run ends, within 20 s, that is stopped when so many calls have arrived."""
+
+    async def main() -> Ending:
+        engine = runtime.engine()
+        running = asyncio.create_task(engine.run([job_id]))
+        await asyncio.to_thread(vendor_server.wait_for_calls, calls)
+        engine.stop()
+        ending = await asyncio.wait_for(running, 20)
+        await runtime.aclose()
+        return ending
+
+    return asyncio.run(main())
+
+
 def test_the_cap_pauses_the_job_and_raising_it_goes_on(runtime: Runtime, vendor_server: VendorServer) -> None:
     texts = {f"d{number}": f"text {number} " * 40 for number in range(60)}
     with runtime.store.write() as connection:
@@ -119,16 +134,7 @@ def test_stopping_lets_the_calls_in_flight_finish_and_gives_the_rest_back(
     vendor_server.configure(latency_s=0.2)
     job = make_job(runtime, TEXTS)
 
-    async def main() -> Ending:
-        engine = runtime.engine()
-        running = asyncio.create_task(engine.run([job.id]))
-        await asyncio.to_thread(vendor_server.wait_for_calls, 4)
-        engine.stop()
-        ending = await running
-        await runtime.aclose()
-        return ending
-
-    assert asyncio.run(main()) is Ending.STOPPED
+    assert stopped_after(vendor_server, runtime, job.id, calls=4) is Ending.STOPPED
     statuses = item_statuses(runtime, job.id)
     assert statuses["done"] == len(vendor_server.bill) < 12
     assert statuses["pending"] == 12 - statuses["done"]
@@ -193,16 +199,7 @@ def test_a_call_that_fails_after_a_stop_is_not_waited_for_again(
     vendor_server.add_fault(status=503, headers={"retry-after": "50"}, times=None)
     job = make_job(runtime, ONE)
 
-    async def main() -> Ending:
-        engine = runtime.engine()
-        running = asyncio.create_task(engine.run([job.id]))
-        await asyncio.to_thread(vendor_server.wait_for_calls, 1)
-        engine.stop()
-        ending = await asyncio.wait_for(running, 20)
-        await runtime.aclose()
-        return ending
-
-    assert asyncio.run(main()) is Ending.STOPPED
+    assert stopped_after(vendor_server, runtime, job.id, calls=1) is Ending.STOPPED
     assert item_statuses(runtime, job.id) == {"pending": 1}
     assert reserved(runtime) == 0
 

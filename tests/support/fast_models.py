@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-TWO_TIERS: Final = """
-[tiers]
-economy = ["gpt-4o-mini"]
-premium = ["gpt-4o"]
-
+_MODELS: Final = """
 [models.gpt-4o-mini]
 rpm = 1000000
 tpm = 1000000000
@@ -17,4 +13,16 @@ tpm = 1000000000
 rpm = 1000000
 tpm = 1000000000
 """
+
+ONE_TIER: Final = f"""
+[tiers]
+economy = ["gpt-4o-mini"]
+{_MODELS}"""
+"""One tier of one model."""
+
+TWO_TIERS: Final = f"""
+[tiers]
+economy = ["gpt-4o-mini"]
+premium = ["gpt-4o"]
+{_MODELS}"""
 """Two tiers of one model each."""
