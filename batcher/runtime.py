@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from batcher.engine.sample_scoring import Watch
     from batcher.engine.stages import HandOver
     from batcher.limits.base import Limiter
+    from batcher.planning.judges import Judges
     from batcher.planning.routing import Router
     from batcher.providers.base import Provider
     from batcher.providers.local.options import LocalOptions
@@ -249,11 +250,18 @@ class Runtime:
         return place_of(model, info, self.settings.secret(info.base_url_env) if info.base_url_env else None)
 
     @cached_property
+    def judges(self) -> Judges:
+        """Who may judge a job's answers."""
+        from batcher.planning.judges import Judges
+
+        return Judges(self.catalog, self.is_usable, self.place_of)
+
+    @cached_property
     def judging(self) -> Judging:
         """What has drawn answers judged."""
         from batcher.engine.judging import Judging
 
-        return Judging(self.store, self.ledger, self.catalog, self.is_usable, self.place_of)
+        return Judging(self.store, self.ledger, self.judges)
 
     @cached_property
     def hand_over(self) -> HandOver:

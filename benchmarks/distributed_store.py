@@ -22,6 +22,7 @@ from batcher.engine.leasing import Chunk, Leaser
 from batcher.engine.reclaiming import reclaim_lost
 from batcher.money import usd_to_nusd
 from batcher.runtime import Runtime
+from batcher.store.item_counts import add_to_total
 from batcher.store.jobs import NewJob, create_job, set_state
 from batcher.store.tables import items, jobs
 from batcher.tasks.registry import load_task
@@ -120,7 +121,11 @@ def spread(runtime: Runtime, job_id: int, count: int, each: int) -> None:
         other = open_job(runtime, Path("/dev/null"))
         with runtime.store.write() as connection:
             some = select(items.c.id).where(items.c.job_id == job_id, items.c.status == "pending").limit(each)
-            connection.execute(items.update().where(items.c.id.in_(some)).values(job_id=other))
+            moved = connection.execute(
+                items.update().where(items.c.id.in_(some)).values(job_id=other)
+            ).rowcount
+            add_to_total(connection, job_id, -moved)
+            add_to_total(connection, other, moved)
             set_state(connection, other, JobState.RUNNING, 0.0)
 
 
@@ -168,11 +173,11 @@ def database_bytes(runtime: Runtime) -> dict[str, int]:
         }
 
 
-def answer_everything(runtime: Runtime, job_id: int) -> None:
-    """Give every pending item of a job an attempt and an answer like those that it has, by SQL alone."""
+def answer_by_hand(runtime: Runtime, job_id: int, count: int) -> None:
+    """Give so many pending items of a job an attempt and an answer like those that it has, by SQL alone."""
     with runtime.store.write() as connection:
         for statement in _ANSWER:
-            connection.execute(text(statement), {"job": job_id})
+            connection.execute(text(statement), {"job": job_id, "count": count})
 
 
 def settle_down(runtime: Runtime) -> None:
@@ -196,16 +201,16 @@ _TOTALS: Final = text(
 )
 
 _ANSWERED: Final = "(SELECT id, result_id FROM items WHERE job_id = :job AND status = 'done' LIMIT 1)"
-_PENDING: Final = "job_id = :job AND status = 'pending'"
 _FIRST_ID: Final = "1000000000000000 + i.id"
 
 _ANSWER: Final = (
+    "CREATE TEMPORARY TABLE chosen ON COMMIT DROP AS SELECT id FROM items "
+    "WHERE job_id = :job AND status = 'pending' ORDER BY id LIMIT :count",
     f"CREATE TEMPORARY TABLE one ON COMMIT DROP AS SELECT a.* FROM attempts a "
     f"WHERE a.id = (SELECT result_id FROM {_ANSWERED} AS done)",
     f"INSERT INTO results SELECT {_FIRST_ID}, i.result_key, r.model, 0, r.tier, r.output, r.created_at "
-    f"FROM items i, results r, one WHERE r.id = one.id AND i.{_PENDING}",
-    "CREATE TEMPORARY TABLE many ON COMMIT DROP AS "
-    f"SELECT one.*, i.id AS i_id FROM items i, one WHERE i.{_PENDING}",
+    "FROM items i JOIN chosen USING (id), results r, one WHERE r.id = one.id",
+    "CREATE TEMPORARY TABLE many ON COMMIT DROP AS SELECT one.*, chosen.id AS i_id FROM chosen, one",
     "UPDATE many SET id = 1000000000000000 + i_id, item_id = i_id",
     "ALTER TABLE many DROP COLUMN i_id",
     "INSERT INTO attempts SELECT * FROM many",
@@ -216,5 +221,5 @@ _ANSWER: Final = (
     "FROM (SELECT count(*) AS calls, coalesce(sum(input_tokens), 0) AS input_tokens, "
     "coalesce(sum(output_tokens), 0) AS output_tokens, coalesce(sum(cost_nusd), 0) AS cost_nusd FROM many) "
     "AS many WHERE tallies.job_id = :job",
-    f"UPDATE items i SET status = 'done', result_id = {_FIRST_ID} WHERE {_PENDING}",
+    f"UPDATE items i SET status = 'done', result_id = {_FIRST_ID} FROM chosen WHERE i.id = chosen.id",
 )

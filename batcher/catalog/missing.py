@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from batcher.catalog.vendor_prices import ListPrice, PriceList
-
 if TYPE_CHECKING:
     from batcher.catalog.models import ProviderInfo
+    from batcher.catalog.vendor_prices import ListPrice
 
 
 def lines_for_unpriced(name: str, table: Mapping[str, Any], provider: ProviderInfo) -> str:
@@ -19,6 +18,8 @@ def lines_for_unpriced(name: str, table: Mapping[str, Any], provider: ProviderIn
         lines = ["input = 0.0  # your own machine", "output = 0.0"]
         note = ""
     else:
+        from batcher.catalog.vendor_prices import PriceList
+
         prices = PriceList.bundled()
         price = prices.find(provider.name, str(table["id"]), context=table.get("context"))
         lines = price_lines(price, prices.source) if price else _blank_prices()
@@ -32,6 +33,8 @@ def lines_for_unknown(name: str, providers: Mapping[str, ProviderInfo]) -> str |
 
     ``name`` is a vendor's id, or one with ``@`` and the provider.
     """
+    from batcher.catalog.vendor_prices import PriceList
+
     prices = PriceList.bundled()
     wanted, _, at = name.rpartition("@") if name.rpartition("@")[2] in providers else (name, "", "")
     for provider in [at] if at else providers:

@@ -12,6 +12,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the words after ``batcher``; those of this process if None.
     """
+    if arguments is None:
+        gc.disable()  # until a command begins: what is imported for it is no garbage
     from batcher.cli.entry import run
 
     code = run(arguments)

@@ -157,7 +157,7 @@ def price_rest(
     with runtime.store.read() as connection:
         steps = steps_of(connection, job.id)
         price = price_steps(connection, steps, runtime.catalog, runtime.is_usable, golden)
-        judging = price_judging(connection, steps, runtime.catalog, runtime.judging.usable_for(job))
+        judging = price_judging(connection, steps, runtime.catalog, runtime.judges.usable_for(job))
     return (price if judging is None else price + judging.price), judging
 
 

@@ -203,8 +203,9 @@ def read_job_view(runtime: Runtime, job_id: int) -> JobView:
 def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
     job = get_job(connection, job_id)
     steps = steps_of(connection, job_id)
-    failed = _count_errors(connection, steps, ItemStatus.FAILED)
-    rejected = _count_errors(connection, steps, ItemStatus.REJECTED)
+    items = count_documents_of(connection, [job_id])[job_id]
+    failed = _count_errors(connection, steps, ItemStatus.FAILED) if items[ItemStatus.FAILED] else {}
+    rejected = _count_errors(connection, steps, ItemStatus.REJECTED) if items[ItemStatus.REJECTED] else {}
     models: Counter[str] = Counter()
     stood_in: Counter[str] = Counter()
     for step in steps:
@@ -216,7 +217,7 @@ def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
     balance = job_balance(connection, job)
     return JobView(
         job=job,
-        items=count_documents_of(connection, [job_id])[job_id],
+        items=items,
         reused=count_reused(connection, job_id),
         failed=failed,
         rejected=rejected,
@@ -238,7 +239,7 @@ def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
         by_workers=runtime.settings.broker_url is not None,
         has_worker=_has_worker(connection, job_id),
         stages=read_stages(connection, steps),
-        judging=runtime.judging.state_of(connection, job),
+        judging=runtime.judges.state_of(connection, job),
     )
 
 

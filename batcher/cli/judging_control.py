@@ -80,7 +80,7 @@ def has_failed_questions(runtime: Runtime, job_id: int, failure: str | None) -> 
     from batcher.store.jobs import get_job
 
     with runtime.store.read() as connection:
-        found = runtime.judging.state_of(connection, get_job(connection, job_id))
+        found = runtime.judges.state_of(connection, get_job(connection, job_id))
     return found is not None and (bool(found.failed) if failure is None else failure in found.failed)
 
 
@@ -130,7 +130,7 @@ def judging_code(runtime: Runtime, job: Job) -> int:
 def state_of(runtime: Runtime, job: Job) -> JudgingState | None:
     """How far the judging of a job's answers is."""
     with runtime.store.read() as connection:
-        return runtime.judging.state_of(connection, job)
+        return runtime.judges.state_of(connection, job)
 
 
 def _names(judges: Sequence[Job]) -> str:

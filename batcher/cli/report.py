@@ -41,22 +41,24 @@ def echo_report(run: Run) -> None:
             say(line)
 
 
-def report_lines(
-    view: JobView, run: Run | None = None, missing: Sequence[Missing] | None = None
-) -> list[str]:
-    """A job's state, counts, cost, accuracy, and the next command.
+def report_lines(view: JobView, run: Run | None = None) -> list[str]:
+    """A job's state, counts, cost, accuracy, and the next commands.
 
     Args:
         view: the job.
         run: the run that just ended, for its time and speed; None for a job seen from outside.
-        missing: the workers that are missing, if workers were asked.
     """
+    return state_lines(view, run) + next_lines(view, run)
+
+
+def state_lines(view: JobView, run: Run | None = None) -> list[str]:
+    """A job's state, counts, cost and accuracy."""
     lines = [_title(view, run)]
     for name, text in _facts(view, run):
         if text:
             lines.append(f"  {name:<9} {text}")
             lines += _examples(view, name)
-    return lines + _next_lines(view, run, missing)
+    return lines
 
 
 def _examples(view: JobView, fact: str) -> list[str]:
@@ -178,7 +180,8 @@ def _fields(found: Accuracy | None) -> str:
     return shown + (f", and {more} better ones" if more > 0 else "")
 
 
-def _next_lines(view: JobView, run: Run | None, missing: Sequence[Missing] | None) -> list[str]:
+def next_lines(view: JobView, run: Run | None = None, missing: Sequence[Missing] | None = None) -> list[str]:
+    """The commands that come next; ``missing``: the workers that are missing, if workers were asked."""
     job = view.job
     commands = []
     faulty = view.items[ItemStatus.FAILED] or view.items[ItemStatus.REJECTED]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -94,8 +95,14 @@ def root(
     """Loads the settings and hands them to the command as ``ctx.obj``."""
     invocation = ctx.find_object(Invocation) or Invocation()
     invocation.verbose = verbose
-    if ctx.invoked_subcommand in _WITHOUT_SETTINGS:
-        return
+    if ctx.invoked_subcommand not in _WITHOUT_SETTINGS:
+        _load_settings(ctx, invocation, config, home, database)
+    gc.enable()
+
+
+def _load_settings(
+    ctx: click.Context, invocation: Invocation, config: Path | None, home: Path | None, database: str | None
+) -> None:
     from batcher.cli.output import note, show_times_in
     from batcher.settings import load_settings, unknown_variables
 

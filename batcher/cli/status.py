@@ -106,12 +106,15 @@ def _watch(runtime: Runtime, view: JobView, *, as_json: bool) -> int:
 
 
 def _echo(runtime: Runtime, view: JobView, *, as_json: bool) -> None:
-    from batcher.cli.report import report_lines
+    from batcher.cli.report import next_lines, state_lines
 
     if as_json:
         echo_json(view.to_json())
         return
-    for line in report_lines(view, missing=_missing(runtime, view)):
+    for line in state_lines(view):
+        say(line)
+    # Workers have two seconds to answer: what is known already does not wait for that.
+    for line in next_lines(view, missing=_missing(runtime, view)):
         say(line)
 
 

@@ -40,6 +40,7 @@ from batcher.engine.submission import take_up
 from batcher.engine.traffic import Traffic
 from batcher.limits.memory import MemoryLimiter
 from batcher.planning.choice import Usable
+from batcher.planning.judges import Judges
 from batcher.providers.base import Provider
 from batcher.providers.simulated import simulated_provider, simulated_vendor
 from batcher.settings import Settings
@@ -319,7 +320,7 @@ class Rehearsal:
             control_s=_CONTROL_S,
         )
         traffic = Traffic(self._limiter, settings.concurrency, self._clock)
-        judging = Judging(self.store, self.ledger, self._catalog, self.is_usable)
+        judging = Judging(self.store, self.ledger, Judges(self._catalog, self.is_usable))
         hand_over = HandOver(self.store, self._catalog, self.is_usable)
         return Engine(self.store, self.ledger, lanes, traffic, options, judging, hand_over)
 

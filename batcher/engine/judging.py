@@ -10,8 +10,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -21,20 +20,16 @@ from sqlalchemy import Connection, select
 from batcher.alerts.book import Alert, Rule, raise_alert
 from batcher.alerts.jobs import ON_PURPOSE
 from batcher.budget.ledger import Ledger
-from batcher.catalog.models import Catalog, Model
-from batcher.catalog.privacy import Place
+from batcher.catalog.models import Model
 from batcher.domain import JobState, Purpose
 from batcher.engine.pace import Pace
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 from batcher.planning.admission import result_key
-from batcher.planning.choice import only_allowed
+from batcher.planning.judges import Judges
 from batcher.planning.naming import start_tier
-from batcher.planning.sampling import judge_models
 from batcher.quality.judge import judge_spec, judged_document
 from batcher.quality.judgements import Question, note_asked, open_questions, take_verdicts
-from batcher.quality.judging_state import JudgingState, read_judging
 from batcher.quality.sampling import Sampling
-from batcher.routing.state import Routing
 from batcher.store.database import Store
 from batcher.store.documents import images_of, text_of
 from batcher.store.ingestion import NewItem, add_items
@@ -67,24 +62,13 @@ class Judging:
     Args:
         store: the store.
         ledger: tells the day of an alert.
-        catalog: tiers and models.
-        is_usable: whether a model can be called.
-        place_of: where a model answers, for jobs whose documents may not go everywhere.
+        judges: who may judge a job's answers.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        ledger: Ledger,
-        catalog: Catalog,
-        is_usable: Callable[[Model], bool],
-        place_of: Callable[[Model], Place] = lambda _: Place.VENDOR,
-    ) -> None:
+    def __init__(self, store: Store, ledger: Ledger, judges: Judges) -> None:
         self._store = store
         self._ledger = ledger
-        self._catalog = catalog
-        self._is_usable = is_usable
-        self._place_of = place_of
+        self._judges = judges
         self._unjudged: set[int] = set()
         self._tell_again_at: dict[int, float] = {}
         self._of_ladders: dict[int | None, str | None] = {}
@@ -124,7 +108,7 @@ class Judging:
         if sampling is None or sampling.judge is None:
             return 0
         try:
-            judges = judge_models(self._catalog, sampling.judge, self.usable_for(job))
+            judges = self._judges.models_for(job, sampling.judge)
         except (CatalogError, ConfigurationError, UsageError):
             made = 0
         else:
@@ -134,24 +118,10 @@ class Judging:
             self._tell_trouble(job)
         return made
 
-    def state_of(self, connection: Connection, job: Job) -> JudgingState | None:
-        """How far the judging of a job's answers is, and why it waits if no judge can be asked from here."""
-        sampling = Sampling.of(job)
-        judge = None if sampling is None else sampling.judge
-        is_judged = TaskSpec.from_json(job.spec).judged
-        found = read_judging(connection, job.id, has_judge=judge is not None, judged=is_judged)
-        if found is None or judge is None or not found.unasked:
-            return found
-        try:
-            judge_models(self._catalog, judge, self.usable_for(job))
-        except (CatalogError, ConfigurationError, UsageError) as error:
-            return replace(found, reason=str(error), cannot_ask=True)
-        return found
-
     def _tell_trouble(self, job: Job) -> None:
         """Put an alert into the book if judging cannot go on unless somebody sees to it: one a day."""
         with self._store.read() as connection:
-            found = self.state_of(connection, job)
+            found = self._judges.state_of(connection, job)
         why = None if found is None else found.trouble
         if found is None or why is None or (found.reason or "").startswith(ON_PURPOSE):
             return
@@ -167,12 +137,6 @@ class Judging:
         with self._store.write() as connection:
             self._ledger.lock(connection, brief=True)
             raise_alert(connection, alert, self._ledger.today(connection), self._store.now(connection))
-
-    def usable_for(self, job: Job) -> Callable[[Model], bool]:
-        """Which models may read the job's documents."""
-        routing = Routing.of(job)
-        privacy = None if routing is None else routing.privacy
-        return only_allowed(self._is_usable, self._place_of, privacy)
 
     def _take_verdicts(self, job: Job) -> None:
         with self._store.read() as connection:
@@ -236,9 +200,9 @@ class Judging:
         return get_job(connection, child.id)
 
     def _tier(self, sampling: Sampling, model: Model) -> str:
-        if sampling.judge in self._catalog.tiers:
+        if sampling.judge in self._judges.catalog.tiers:
             return sampling.judge or ""
-        return start_tier(self._catalog, "", None, model.name)
+        return start_tier(self._judges.catalog, "", None, model.name)
 
     def _reopen(self, connection: Connection, job_id: int) -> int:
         """Set judges' jobs going again that were done before there was more to judge; returns how many."""

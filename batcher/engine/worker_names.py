@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import socket
 
-import psutil
-
 
 def worker_name() -> str:
     """``host:pid:start``: tells on this host whether a lease's owner still lives."""
+    import psutil
+
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
 
 
@@ -18,6 +18,8 @@ def is_dead(worker: str) -> bool:
     host, pid, started = worker.rsplit(":", 2)
     if host != socket.gethostname():
         return False
+    import psutil
+
     try:
         process = psutil.Process(int(pid))
         return process.status() == psutil.STATUS_ZOMBIE or f"{process.create_time():.2f}" != started

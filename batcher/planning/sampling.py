@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from batcher.catalog.models import Catalog, Model
 from batcher.domain import Purpose
 from batcher.errors import ConfigurationError, UsageError
 from batcher.planning.choice import Usable, usable_models
 from batcher.quality.sampling import NO_JUDGE, Sampling, chosen_judge, new_seed
-from batcher.settings import QualitySettings
-from batcher.tasks.definition import Task
+
+if TYPE_CHECKING:
+    from batcher.settings import QualitySettings
+    from batcher.tasks.definition import Task
 
 
 def plan_sampling(

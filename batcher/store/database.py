@@ -204,7 +204,13 @@ def _make_engine(url: str, *, read_only: bool, home: Path | None) -> Engine:
             options.pop(name, None)
         if read_only:
             options["options"] = "-c default_transaction_read_only=on"
-        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True, connect_args=options)
+        return create_engine(
+            parsed,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args=options,
+            use_native_hstore=False,  # nothing here is one; asking for it is a round trip per connection
+        )
     except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigurationError(
             "The database URL cannot be read. Use sqlite:///PATH or postgresql://USER@HOST/NAME"

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from batcher.domain import Document, ItemStatus
 from batcher.money import most_tokens
 from batcher.store.database import insert_into
+from batcher.store.item_counts import add_to_total
 from batcher.store.jobs import Job
 from batcher.store.results import find_results
 from batcher.store.tables import document_images, documents, items
@@ -66,6 +67,7 @@ def add_items(connection: Connection, job: Job, batch: Sequence[NewItem]) -> int
                 row |= {"status": ItemStatus.DONE.value, "reused": True, "result_id": result_id}
         rows.append(row)
     connection.execute(items.insert(), rows)
+    add_to_total(connection, job.id, len(rows))
     return len(rows)
 
 

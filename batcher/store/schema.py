@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, make_url, text
 from batcher.errors import ConfigurationError
 from batcher.store.database import Store
 
-SCHEMA_HEAD: Final = "0003"
+SCHEMA_HEAD: Final = "0004"
 """The newest migration; a test holds it against the migrations folder."""
 
 

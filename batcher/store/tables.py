@@ -136,6 +136,15 @@ items = Table(
 """``uq_items_in_flight`` makes it impossible that two items with one key and one set of models are paid for
 at once; the second stays pending and takes the first's answer. See ``twins`` for other sets."""
 
+item_totals = Table(
+    "item_totals",
+    metadata,
+    Column("job_id", Id, primary_key=True, autoincrement=False),
+    Column("total", BigInteger, nullable=False),
+)
+"""How many items each job has. Not a column of ``jobs``: whoever adds items would hold the job's row, which
+is the lock of those who hand answers over."""
+
 leases = Table(
     "leases",
     metadata,

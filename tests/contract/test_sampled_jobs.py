@@ -15,6 +15,7 @@ from batcher.dispatch.maintenance import maintain
 from batcher.domain import JobState, Purpose
 from batcher.engine.children import cancel_children, pause_children, resume_children
 from batcher.engine.judging import Judging
+from batcher.planning.judges import Judges
 from batcher.quality.sampling import Sampling, uniform
 from batcher.runtime import Runtime
 from batcher.store.jobs import Job
@@ -272,10 +273,11 @@ def test_a_judge_without_a_key_is_told_once_a_day_and_says_why(runtime: Runtime)
         connection.execute(update(jobs).where(jobs.c.id == job.id).values(sampling=asked))
     drawn = len(rows(runtime, "sampled_items"))
     for _ in range(2):  # two processes
-        judging = Judging(runtime.store, runtime.ledger, runtime.catalog, lambda model: model.name != JUDGE)
+        judges = Judges(runtime.catalog, lambda model: model.name != JUDGE)
+        judging = Judging(runtime.store, runtime.ledger, judges)
         assert not judging.keep_up(None, at_once=True)
     with runtime.store.read() as connection:
-        state = judging.state_of(connection, job_of(runtime, job.id))
+        state = judges.state_of(connection, job_of(runtime, job.id))
         [alert] = [stored.alert for stored in list_alerts(connection)]
     assert state is not None
     assert (state.judged, state.waiting, state.cannot_ask) == (0, drawn, True)

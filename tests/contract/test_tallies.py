@@ -17,6 +17,7 @@ from batcher.runtime import Runtime
 from batcher.store.attempts import NewResult, insert_results
 from batcher.store.database import Store
 from batcher.store.item_changes import ItemChange, change_items
+from batcher.store.item_counts import count_items
 from batcher.store.results import count_models, count_reused
 from batcher.store.schema import upgrade_schema
 from tests.support.ledger_model import given_back
@@ -38,6 +39,7 @@ ANSWERED = text(
     "JOIN attempts ON attempts.id = items.result_id "
     "WHERE items.job_id = :job AND NOT items.reused GROUP BY attempts.tier, attempts.model"
 )
+BY_STATUS = text("SELECT status, count(*) FROM items WHERE job_id = :job GROUP BY status")
 REUSED = text("SELECT count(*) FROM items WHERE job_id = :job AND reused")
 
 
@@ -51,6 +53,8 @@ def check_sums(connection: Connection, job_id: int) -> None:
     rows = connection.execute(ANSWERED, {"job": job_id})
     assert count_models(connection, job_id) == {(tier, model): count for tier, model, count in rows}
     assert count_reused(connection, job_id) == connection.execute(REUSED, {"job": job_id}).scalar_one()
+    by_status = dict(connection.execute(BY_STATUS, {"job": job_id}))
+    assert {status: count for status, count in count_items(connection, job_id).items() if count} == by_status
 
 
 def test_runs_with_duplicates_failures_and_two_jobs(runtime: Runtime, vendor_server: VendorServer) -> None:

@@ -137,6 +137,22 @@ def test_a_password_and_tls_are_in_the_url_and_in_no_log(
     assert [text for text in said if PASSWORD in text] == []
 
 
+def test_status_says_what_it_knows_before_it_asks_who_is_there(fleet: Fleet, redis: RedisServer) -> None:
+    redis.start()
+    fleet.env["BATCHER_BROKER_URL"] = redis.url
+    fleet.table("docs", 4)
+    fleet.batcher("submit", "docs.jsonl", "--task", "./cards", "--detach")
+    fleet.wait_for_state(1, JobState.RUNNING)
+    redis.freeze()
+    status = fleet.start("status", 1, name="status")
+    status.wait_for("open      4")
+    assert status.process.poll() is None, "it did not ask"
+    assert "Next:" not in status.log
+    redis.thaw()
+    assert status.process.wait(30) == 0
+    assert "no worker" in status.log
+
+
 def test_messages_are_json_and_their_number_does_not_grow_with_the_corpus(
     fleet: Fleet, redis: RedisServer, tmp_path: Path
 ) -> None:

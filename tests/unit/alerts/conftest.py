@@ -16,6 +16,7 @@ from batcher.budget.ledger import Ledger
 from batcher.settings import load_settings
 from batcher.statistics.intervals import wilson
 from batcher.store.database import Store
+from batcher.store.item_counts import add_to_total
 from batcher.store.jobs import NewJob, create_job
 from batcher.store.schema import ensure_schema
 from batcher.store.tables import items, jobs, ledger_accounts
@@ -106,6 +107,7 @@ class House:
         ]  # fmt: skip
         with self.store.write() as connection:
             connection.execute(insert(items), rows)
+            add_to_total(connection, job_id, len(rows))
 
 
 def _interval(hits: int, trials: int) -> tuple[float, float]:
