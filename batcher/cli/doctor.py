@@ -81,13 +81,14 @@ def _store(runtime: Runtime) -> list[Finding]:
     from sqlalchemy import func, select
     from sqlalchemy.engine import make_url
 
+    from batcher.store.item_counts import count_all_items
     from batcher.store.schema import SCHEMA_HEAD
-    from batcher.store.tables import items, jobs
+    from batcher.store.tables import jobs
 
     try:
         with runtime.store.read() as connection:
             count = connection.execute(select(func.count()).select_from(jobs)).scalar_one()
-            documents = connection.execute(select(func.count()).select_from(items)).scalar_one()
+            documents = count_all_items(connection)
     except BatcherError as error:
         return [Finding("store", "database", False, str(error))]
     url = make_url(runtime.settings.store_url())

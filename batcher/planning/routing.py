@@ -32,6 +32,7 @@ from batcher.routing.evidence import count_known, jobs_of_task, proven_before, r
 from batcher.routing.state import Candidate, Excluded, Learning, Routing, Target, cheapest_first
 from batcher.routing.wish import RouteWish
 from batcher.settings import RoutingSettings
+from batcher.store.item_counts import count_all_items
 from batcher.store.jobs import Job
 from batcher.store.judging import children_of
 from batcher.store.tables import items, samples
@@ -329,7 +330,7 @@ def _within_share(
     """
     learned = _sum(tally for (_, model), tally in tallies.items() if model not in routing.were_in_force)
     earnest = _sum(tally for (_, model), tally in tallies.items() if model in routing.were_in_force)
-    total = connection.execute(select(func.count()).where(items.c.job_id == job.id)).scalar_one()
+    total = count_all_items(connection, job.id)
     by_known = count_known(connection, job.id)
     known = sum(count for model, count in by_known.items() if model not in routing.were_in_force)
     unknown = max(0, learned.answered - known)

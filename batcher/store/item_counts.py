@@ -71,6 +71,14 @@ def _count(job_ids: Sequence[int], left_out: ItemStatus) -> Select[tuple[int, st
     )
 
 
+def count_all_items(connection: Connection, job_id: int | None = None) -> int:
+    """How many items a job has, or the whole store; nothing is counted."""
+    query = select(func.coalesce(func.sum(item_totals.c.total), 0))
+    if job_id is not None:
+        query = query.where(item_totals.c.job_id == job_id)
+    return int(connection.execute(query).scalar_one())
+
+
 def add_to_total(connection: Connection, job_id: int, count: int) -> None:
     """Count items in, in the transaction that adds them."""
     insertion = insert_into(connection, item_totals).values(job_id=job_id, total=count)

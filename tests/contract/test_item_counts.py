@@ -16,9 +16,9 @@ from batcher.domain import ItemStatus
 from batcher.engine.ingestion import ingest
 from batcher.runtime import Runtime
 from batcher.store.database import Store
-from batcher.store.item_counts import add_to_total, count_items_of
+from batcher.store.item_counts import add_to_total, count_all_items, count_items_of
 from batcher.store.schema import upgrade_schema
-from batcher.store.tables import item_totals, items, tallies
+from batcher.store.tables import items, tallies
 from tests.support.runs import make_job
 
 STATUSES = tuple(ItemStatus)
@@ -71,6 +71,9 @@ def test_every_mix_of_statuses_is_counted(store: Store, jobs: list[tuple[list[It
             add(connection, job_id, Counter(statuses), answered)
         assert count_items_of(connection, job_ids) == plain_counts(connection, job_ids)
         assert count_items_of(connection, []) == {}
+        totals = [count_all_items(connection, job_id) for job_id in job_ids]
+        assert totals == [*(len(statuses) for statuses, _ in jobs), 0]
+        assert count_all_items(connection) == sum(totals)
         transaction.rollback()
 
 
@@ -81,8 +84,7 @@ def test_a_corpus_that_is_read_twice_counts_once(runtime: Runtime) -> None:
     again.append(Parsed("one-more", document_of_text("A text that came later.")))
     ingest(runtime.store, job, again, image_tier=None)
     with runtime.store.read() as connection:
-        total = connection.execute(select(item_totals.c.total).where(item_totals.c.job_id == job.id))
-        assert total.scalar_one() == 31
+        assert count_all_items(connection, job.id) == 31
         assert count_items_of(connection, [job.id]) == plain_counts(connection, [job.id])
 
 
