@@ -16,17 +16,19 @@ LEAST_AUDITED: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An answer that a judge looked at.
+    """Answers that a judge looked at, and that the same was said of.
 
     Attributes:
-        weight: how many answers it stands for.
+        weight: how many answers each of them stands for.
         judge: what the judge said.
         person: what a person said of it; None: no person looked.
+        count: how many they are.
     """
 
     weight: float
     judge: bool
     person: bool | None = None
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +62,24 @@ def corrected_share(judged: Sequence[Judged], confidence: float = 0.95) -> Corre
         None if fewer than :data:`LEAST_AUDITED` answers were audited.
     """
     audited = [one for one in judged if one.person is not None]
-    if len(audited) < LEAST_AUDITED:
+    audits = sum(one.count for one in audited)
+    if audits < LEAST_AUDITED:
         return None
-    whole, checked = sum(one.weight for one in judged), sum(one.weight for one in audited)
-    by_judge = sum(one.weight * one.judge for one in judged) / whole
-    gaps = [(one.weight / checked, float(bool(one.person)) - float(one.judge)) for one in audited]
+    whole, checked = (sum(one.weight * one.count for one in some) for some in (judged, audited))
+    by_judge = sum(one.weight * one.count * one.judge for one in judged) / whole
+    gaps = [(one.weight * one.count / checked, float(bool(one.person)) - float(one.judge)) for one in audited]
     shift = sum(weight * gap for weight, gap in gaps)
     share = min(1.0, max(0.0, by_judge + shift))
-    spread = (sum(weight * (gap - shift) ** 2 for weight, gap in gaps) * len(gaps) + 2) / (len(gaps) + 2)
+    spread = (sum(weight * (gap - shift) ** 2 for weight, gap in gaps) * audits + 2) / (audits + 2)
     of_judged = _effective(judged, whole)
     of_audited = _effective(audited, checked)
     inner = max(share * (1 - share), 1 / (of_judged + 2)) / of_judged
     variance = inner + spread * max(0.0, 1 / of_audited - 1 / of_judged)
     half = NormalDist().inv_cdf(0.5 + confidence / 2) * math.sqrt(variance)
     interval = Interval(share, max(0.0, share - half), min(1.0, share + half))
-    return Corrected(interval, by_judge, len(judged), len(audited))
+    return Corrected(interval, by_judge, sum(one.count for one in judged), audits)
 
 
 def _effective(some: Sequence[Judged], whole: float) -> float:
     """How many evenly drawn answers would say as much (Kish 1965)."""
-    return whole**2 / sum(one.weight**2 for one in some)
+    return whole**2 / sum(one.weight**2 * one.count for one in some)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select
 
 from batcher.quality.correction import Corrected, Judged, corrected_share
 from batcher.quality.golden import GOLDEN
@@ -55,7 +55,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """An answer that somebody looked at.
+    """Answers that somebody looked at, and that the same was said of.
 
     Attributes:
         part: the part that it is from.
@@ -64,6 +64,7 @@ class Looked:
         judge: what a judge said, if one did.
         person: what a person said, if one did.
         judged_by: the judge's name.
+        count: how many answers they are.
     """
 
     part: Part
@@ -72,6 +73,7 @@ class Looked:
     judge: bool | None = None
     person: bool | None = None
     judged_by: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def agreements(looked: Iterable[Looked]) -> dict[str, Agreement]:
     pairs: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for one in looked:
         if one.judge is not None and one.person is not None:
-            pairs[one.judged_by].append((one.judge, one.person))
+            pairs[one.judged_by] += [(one.judge, one.person)] * one.count
     compared = {judge: agreement(both) for judge, both in sorted(pairs.items())}
     return {judge: found for judge, found in compared.items() if found is not None}
 
@@ -170,10 +172,53 @@ def agreements(looked: Iterable[Looked]) -> dict[str, Agreement]:
 def looked_at(
     connection: Connection, job_ids: Sequence[int], *, but_not_by: str | None = None
 ) -> list[Looked]:
-    """The answers of these jobs that somebody looked at, in order of submission.
+    """The answers of these jobs that somebody looked at: counted where one judge alone did, else one by one.
 
     What one model said as a judge may be left out.
     """
+    wanted = and_(samples.c.job_id.in_(job_ids), samples.c.score.is_not(None))
+    if but_not_by is not None:
+        wanted = and_(wanted, samples.c.judged_by != by_model(but_not_by))
+    by_others = case((samples.c.judged_by.startswith(JUDGE), 0), else_=1)
+    one_by_one = (
+        select(samples.c.item_id)
+        .where(wanted)
+        .group_by(samples.c.item_id)
+        .having(or_(func.count() > 1, func.sum(by_others) > 0))
+    )
+    return [
+        *_by_one_judge(connection, and_(wanted, samples.c.item_id.not_in(one_by_one))),
+        *_one_by_one(connection, and_(wanted, samples.c.item_id.in_(one_by_one))),
+    ]
+
+
+def _by_one_judge(connection: Connection, wanted: ColumnElement[bool]) -> list[Looked]:
+    """Drawn answers that nobody but one judge looked at, counted."""
+    what = (
+        sampled_items.c.job_id,
+        sampled_items.c.tier,
+        sampled_items.c.model,
+        sampled_items.c.probability >= 1,
+        samples.c.judged_by,
+        samples.c.correct,
+    )
+    query = (
+        select(*what, func.count())
+        .join(sampled_items, sampled_items.c.item_id == samples.c.item_id)
+        .where(wanted)
+        .group_by(*what)
+        .order_by(*what)
+    )
+    found = []
+    for job_id, tier, model, is_first, judged_by, correct, count in connection.execute(query):
+        part, said = Part(job_id, tier, model, FIRST if is_first else REST), bool(correct)
+        by = judged_by.removeprefix(JUDGE)
+        found.append(Looked(part, JUDGES, said, judge=said, judged_by=by, count=count))
+    return found
+
+
+def _one_by_one(connection: Connection, wanted: ColumnElement[bool]) -> list[Looked]:
+    """Answers that several looked at, people, or that were known, in order of submission."""
     query = (
         select(
             samples.c.item_id,
@@ -189,11 +234,9 @@ def looked_at(
         .join(items, items.c.id == samples.c.item_id)
         .join(results, results.c.id == items.c.result_id)
         .outerjoin(sampled_items, sampled_items.c.item_id == samples.c.item_id)
-        .where(samples.c.job_id.in_(job_ids), samples.c.score.is_not(None))
+        .where(wanted)
         .order_by(samples.c.item_id, func.coalesce(samples.c.judged_at, 0.0), samples.c.judged_by)
     )
-    if but_not_by is not None:
-        query = query.where(samples.c.judged_by != by_model(but_not_by))
     by_item = groupby(connection.execute(query), key=lambda row: row.item_id)
     return [found for _, rows in by_item if (found := _looked(list(rows))) is not None]
 
@@ -276,16 +319,20 @@ def _by_stratum(looked: Sequence[Looked], sizes: Mapping[Part, int]) -> dict[tup
 def _estimate(looked: Sequence[Looked], sizes: Mapping[Part, int]) -> Estimate | None:
     given = [one for one in looked if one.part in sizes]
     strata = [
-        Stratum(sum(one.correct for one in found), len(found), size) for found, size in _cells(given, sizes)
+        Stratum(_count(one for one in found if one.correct), _count(found), size)
+        for found, size in _cells(given, sizes)
     ]
     share = weighted_share(strata)
     if share is None:
         return None
+    by: Counter[str] = Counter()
+    for one in given:
+        by[one.by] += one.count
     return Estimate(
         interval=share.interval,
         scored=share.drawn,
-        correct=sum(one.correct for one in given),
-        by=dict(Counter(one.by for one in given)),
+        correct=_count(one for one in given if one.correct),
+        by=dict(by),
         answers=sum(sizes.values()),
         effective=share.effective,
     )
@@ -299,17 +346,21 @@ def _cells(looked: Iterable[Looked], sizes: Mapping[Part, int]) -> list[tuple[li
     cells: dict[Part, tuple[list[Looked], int]] = {}
     for part, found in by_part.items():
         first = part._replace(kind=FIRST)
-        few = part.kind == REST and first in by_part and len(found) < LEAST_DRAWN
+        few = part.kind == REST and first in by_part and _count(found) < LEAST_DRAWN
         cell, size = cells.get(first if few else part, ([], 0))
         cells[first if few else part] = (cell + found, size + sizes[part])
     return list(cells.values())
+
+
+def _count(looked: Iterable[Looked]) -> int:
+    return sum(one.count for one in looked)
 
 
 def _judged(looked: Iterable[Looked], sizes: Mapping[Part, int]) -> list[Judged]:
     """The answers that a judge looked at, each with how many it stands for."""
     given = [one for one in looked if one.part in sizes and one.judge is not None]
     return [
-        Judged(size / len(found), bool(one.judge), one.person)
+        Judged(size / _count(found), bool(one.judge), one.person, one.count)
         for found, size in _cells(given, sizes)
         for one in found
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -57,6 +59,21 @@ def test_unbiased_under_unequal_probabilities_and_its_interval_holds() -> None:
     assert abs(fmean(errors)) < 0.004, "standard error of this mean is 0.0011"
     assert abs(fmean(plain)) > 0.02, "unweighted, the small strata would count for too much"
     assert held / 400 > 0.92
+
+
+def test_counted_answers_say_what_they_say_one_by_one() -> None:
+    looked, sizes, _ = draw(7)
+    counted = [replace(one, count=count) for one, count in Counter(looked).items()]
+    assert len(counted) < len(looked) / 10
+    assert _estimate(counted, sizes) == _estimate(looked, sizes)
+    judged = [Judged(1 + n % 3, n % 5 > 0, (n % 7 > 0) if n % 4 == 0 else None) for n in range(300)]
+    together = corrected_share([replace(one, count=count) for one, count in Counter(judged).items()])
+    apart = corrected_share(judged)
+    assert together is not None
+    assert apart is not None
+    assert together.interval.low == pytest.approx(apart.interval.low)
+    assert together.interval.high == pytest.approx(apart.interval.high)
+    assert (together.judged, together.audited) == (apart.judged, apart.audited) == (300, 75)
 
 
 def test_people_count_before_judges_and_known_answers(store: Store) -> None:
