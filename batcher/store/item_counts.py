@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, null, select, union_all
+from sqlalchemy import Connection, ScalarSelect, Select, bindparam, func, literal, select, text
 
 from batcher.domain import ItemStatus
 from batcher.store.database import insert_into
-from batcher.store.tables import item_totals, items, tallies
+from batcher.store.tables import FAULTY, item_totals, items, tallies
 
 
 def count_items(connection: Connection, job_id: int) -> dict[ItemStatus, int]:
@@ -18,57 +19,46 @@ def count_items(connection: Connection, job_id: int) -> dict[ItemStatus, int]:
 
 
 def count_items_of(connection: Connection, job_ids: Sequence[int]) -> dict[int, dict[ItemStatus, int]]:
-    """:func:`count_items` of several jobs, at one moment.
+    """:func:`count_items` of several jobs.
 
-    Of each job all statuses are counted but one, which is what the others leave of its total: of a million
-    items that are all open, or nearly all done, a few are counted.
+    Of each status of a job only the first items are counted. If one status alone has more, its items are what
+    the others leave of the job's total, so that a million items that are nearly all open, or done, cost no
+    more than a few. Else the others are counted whole.
     """
     if not job_ids:
         return {}
-    mostly_done, mostly_open = _by_bulk(connection, job_ids)
-    counted = union_all(
-        _count(mostly_done, ItemStatus.DONE),
-        _count(mostly_open, ItemStatus.PENDING),
-        select(item_totals.c.job_id, null(), item_totals.c.total).where(item_totals.c.job_id.in_(job_ids)),
-    )
     counts = {job_id: dict.fromkeys(ItemStatus, 0) for job_id in job_ids}
-    totals = dict.fromkeys(job_ids, 0)
-    for job_id, status, count in connection.execute(counted):
-        if status is None:
-            totals[job_id] = count
-        else:
-            counts[job_id][ItemStatus(status)] = count
-    for left_out, among in ((ItemStatus.DONE, mostly_done), (ItemStatus.PENDING, mostly_open)):
-        for job_id in among:
-            counts[job_id][left_out] = totals[job_id] - sum(counts[job_id].values())
+    for job_id, total, *found in connection.execute(_COUNT_FIRST, {"b_jobs": job_ids}):
+        counts[job_id].update(zip(ItemStatus, found, strict=True))
+        many = [status for status, count in counts[job_id].items() if count > _COUNTED]
+        if len(many) > 1:
+            counts[job_id] = _count_all_but(connection, job_id, _likely_most(connection, job_id, total))
+        elif many:
+            counts[job_id][many[0]] += total - sum(counts[job_id].values())
     return counts
 
 
-def _by_bulk(connection: Connection, job_ids: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Which jobs may have more items that are done, and which more that are open.
-
-    Answers that were taken over are not seen here: their job is counted right, only more slowly.
-    """
-    answered = (
-        select(func.coalesce(func.sum(tallies.c.answered), 0))
-        .where(tallies.c.job_id == item_totals.c.job_id)
-        .scalar_subquery()
-    )
-    half_done = select(item_totals.c.job_id).where(
-        item_totals.c.job_id.in_(job_ids), answered * 2 > item_totals.c.total
-    )
-    done = set(connection.execute(half_done).scalars())
-    return [one for one in job_ids if one in done], [one for one in job_ids if one not in done]
+def _likely_most(connection: Connection, job_id: int, total: int) -> ItemStatus:
+    """The status that most items may have; if it is another one, they are counted right, only more slowly."""
+    answered = select(func.coalesce(func.sum(tallies.c.answered), 0)).where(tallies.c.job_id == job_id)
+    mostly_done = connection.execute(answered).scalar_one() * 2 > total
+    return ItemStatus.DONE if mostly_done else ItemStatus.PENDING
 
 
-def _count(job_ids: Sequence[int], left_out: ItemStatus) -> Select[tuple[int, str, int]]:
-    """The items of jobs by status, but for one; the statuses are named, which is what an index can find."""
+def _count_all_but(connection: Connection, job_id: int, left_out: ItemStatus) -> dict[ItemStatus, int]:
+    """A job's items by status, one of which is what the others leave of the total."""
     wanted = [status.value for status in ItemStatus if status is not left_out]
-    return (
-        select(items.c.job_id, items.c.status, func.count())
-        .where(items.c.job_id.in_(job_ids), items.c.status.in_(wanted))
-        .group_by(items.c.job_id, items.c.status)
+    # The total in the same statement, so that both are of the same moment.
+    rows = connection.execute(
+        select(items.c.status, func.count())
+        .where(items.c.job_id == job_id, items.c.status.in_(wanted))
+        .group_by(items.c.status)
+        .union_all(select(literal(""), item_totals.c.total).where(item_totals.c.job_id == job_id))
     )
+    found: dict[str, int] = dict(rows.all())
+    total = found.pop("")
+    counts = {status: found.get(status.value, 0) for status in ItemStatus}
+    return counts | {left_out: total - sum(found.values())}
 
 
 def count_all_items(connection: Connection, job_id: int | None = None) -> int:
@@ -90,7 +80,7 @@ def count_errors(connection: Connection, job_id: int, status: ItemStatus) -> dic
     """A job's failed or rejected items by class or code, most frequent first."""
     rows = connection.execute(
         select(items.c.error_class, func.count())
-        .where(items.c.job_id == job_id, items.c.status == status.value)
+        .where(items.c.job_id == job_id, items.c.status == status.value, _FAULTY)
         .group_by(items.c.error_class)
         .order_by(func.count().desc(), items.c.error_class)
     )
@@ -111,9 +101,36 @@ def example_errors(
     """The first of a job's failed or rejected items of a class or code, in order of submission."""
     query = (
         select(items.c.source, items.c.error)
-        .where(items.c.job_id == job_id, items.c.status == status.value)
+        .where(items.c.job_id == job_id, items.c.status == status.value, _FAULTY)
         .where(items.c.error_class == error_class)
         .order_by(items.c.id)
         .limit(limit)
     )
     return [ErrorExample(row.source, row.error or "") for row in connection.execute(query)]
+
+
+_FAULTY: Final = text(FAULTY)
+"""True of what failed or was rejected anyway: in these words a database knows the index of such items."""
+
+_COUNTED: Final = 10_000
+"""So many items of a status are counted before it is asked whether another one can be left out."""
+
+
+def _counting_first(most: int) -> Select[Any]:
+    """The totals of jobs, and how many items they have of each status: ``most`` + 1 where there are more."""
+    counts = (_first(status, most + 1) for status in ItemStatus)
+    of_jobs = item_totals.c.job_id.in_(bindparam("b_jobs", expanding=True))
+    return select(item_totals.c.job_id, item_totals.c.total, *counts).where(of_jobs)
+
+
+def _first(status: ItemStatus, limit: int) -> ScalarSelect[int]:
+    # In the index's order: else PostgreSQL reads the table, where it holds the status to be common.
+    of_job = (items.c.job_id == item_totals.c.job_id, items.c.status == status.value)
+    in_order = select(items.c.id).where(*of_job).order_by(items.c.tier, items.c.ready_at, items.c.id)
+    some = in_order.limit(limit).correlate(item_totals).subquery()
+    return select(func.count()).select_from(some).scalar_subquery()
+
+
+# Built once: building a statement costs more than running it.
+
+_COUNT_FIRST: Final = _counting_first(_COUNTED)

@@ -6,6 +6,8 @@ key check per row would cost as much as the row (measured on ingestion: a third 
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -29,6 +31,8 @@ metadata = MetaData(
 
 Id = BigInteger().with_variant(Integer, "sqlite")
 """Row ids: SQLite assigns them only for a column of type INTEGER."""
+
+FAULTY: Final = "status IN ('failed', 'rejected')"
 
 jobs = Table(
     "jobs",
@@ -123,6 +127,15 @@ items = Table(
         postgresql_where=text("lease_id IS NOT NULL"),
     ),
     Index("ix_items_result_key", "result_key"),
+    Index(
+        "ix_items_faulty",
+        "job_id",
+        "status",
+        "error_class",
+        "id",
+        sqlite_where=text(FAULTY),
+        postgresql_where=text(FAULTY),
+    ),
     Index("ix_items_reused", "job_id", sqlite_where=text("reused"), postgresql_where=text("reused")),
     Index(
         "uq_items_in_flight",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import pytest
 from alembic import command
 from alembic.config import Config
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from batcher.documents.corpus import Parsed, document_of_text
 from batcher.domain import ItemStatus
 from batcher.engine.ingestion import ingest
 from batcher.runtime import Runtime
+from batcher.store import item_counts
 from batcher.store.database import Store
 from batcher.store.item_counts import add_to_total, count_all_items, count_items_of
 from batcher.store.schema import upgrade_schema
@@ -62,15 +64,20 @@ JOB = st.tuples(st.lists(st.sampled_from(STATUSES), max_size=12), st.integers(0,
 """The statuses of a job's items, and half of what the sums say of answers: nothing needs to be true of it."""
 
 
-@given(jobs=st.lists(JOB, max_size=3))
+@given(jobs=st.lists(JOB, max_size=3), counted=st.integers(0, 5))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_mix_of_statuses_is_counted(store: Store, jobs: list[tuple[list[ItemStatus], int]]) -> None:
+def test_every_mix_of_statuses_is_counted(
+    store: Store, jobs: list[tuple[list[ItemStatus], int]], counted: int
+) -> None:
     job_ids = list(range(1, len(jobs) + 2))  # the last has no item
     with store.engine.connect() as connection, connection.begin() as transaction:
         for job_id, (statuses, answered) in zip(job_ids, jobs, strict=False):
             add(connection, job_id, Counter(statuses), answered)
-        assert count_items_of(connection, job_ids) == plain_counts(connection, job_ids)
-        assert count_items_of(connection, []) == {}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(item_counts, "_COUNTED", counted)
+            patch.setattr(item_counts, "_COUNT_FIRST", item_counts._counting_first(counted))
+            assert count_items_of(connection, job_ids) == plain_counts(connection, job_ids)
+            assert count_items_of(connection, []) == {}
         totals = [count_all_items(connection, job_id) for job_id in job_ids]
         assert totals == [*(len(statuses) for statuses, _ in jobs), 0]
         assert count_all_items(connection) == sum(totals)

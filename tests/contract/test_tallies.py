@@ -53,7 +53,7 @@ def check_sums(connection: Connection, job_id: int) -> None:
     rows = connection.execute(ANSWERED, {"job": job_id})
     assert count_models(connection, job_id) == {(tier, model): count for tier, model, count in rows}
     assert count_reused(connection, job_id) == connection.execute(REUSED, {"job": job_id}).scalar_one()
-    by_status = dict(connection.execute(BY_STATUS, {"job": job_id}))
+    by_status = dict(connection.execute(BY_STATUS, {"job": job_id}).all())
     assert {status: count for status, count in count_items(connection, job_id).items() if count} == by_status
 
 

@@ -1,4 +1,4 @@
-"""How many items each job has."""
+"""How many items each job has, and an index of those that failed or were rejected."""
 
 from __future__ import annotations
 
@@ -17,4 +17,7 @@ def upgrade() -> None:
         sa.Column("job_id", row_id, primary_key=True, autoincrement=False),
         sa.Column("total", sa.BigInteger(), nullable=False),
     )
+    faulty = sa.text("status IN ('failed', 'rejected')")
+    columns = ["job_id", "status", "error_class", "id"]
+    op.create_index("ix_items_faulty", "items", columns, sqlite_where=faulty, postgresql_where=faulty)
     op.execute("INSERT INTO item_totals SELECT job_id, count(*) FROM items GROUP BY job_id")
