@@ -112,10 +112,11 @@ def _by_call(
     if export.has_tokens and _has_more_tokens(answers, calls):
         return [], "the export has more tokens for the answered calls than they told"
     lines = {line.request_id: line for line in billed.lines if line.request_id not in answered_ids}
-    # Once the answered calls were found by their ids, a call that has one and is not listed was not billed.
     named = [(call, lines.pop(call.request_id)) for call in unknown if call.request_id in lines]
     absent = [call for call in unknown if call not in {call for call, _ in named}]
-    free = [call for call in absent if not lines or (call.request_id and answered_ids)]
+    # Once calls were found by their ids, one that has an id and is not listed was not billed.
+    by_ids = bool(answered_ids or named)
+    free = [call for call in absent if not lines or (call.request_id and by_ids)]
     kept = [call for call in absent if call not in free]
     if len(kept) == len(lines) == 1:
         named.append((kept.pop(), lines.popitem()[1]))

@@ -217,6 +217,22 @@ def test_calls_are_settled_one_by_one_where_the_export_names_them(
     assert books.spent() == calls[0].cost_nusd + lost[0].cost_nusd + 2 * WORST
 
 
+def test_an_unknown_call_that_is_found_by_its_id_shows_that_the_export_has_such_ids(
+    make_books: Callable[[], Books], tmp_path: Path
+) -> None:
+    """Else the same export would prove more the second time, when that call is settled."""
+    books = make_books()
+    calls = [
+        Sent(at(0, 12), answered=False, billed=False, names_itself=True),
+        Sent(at(0, 12), answered=False),
+        Sent(at(0, 12), answered=False, names_itself=True),
+    ]
+    file = _by_call(tmp_path / "e.csv", calls, books.book(calls))
+    books.reconcile(file)
+    assert books.spent() == calls[1].cost_nusd + calls[2].cost_nusd
+    assert books.reconcile(file)[1] == 0
+
+
 def _by_call(path: Path, calls: list[Sent], ids: list[str], dropped: int = 0) -> Path:
     lines = [
         (
