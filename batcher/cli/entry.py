@@ -34,9 +34,19 @@ def run(arguments: Sequence[str] | None) -> int:
         code = root.main(arguments, prog_name="batcher", standalone_mode=False, obj=invocation)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort
-        code, message = _failure(error, invocation)
-        _tell(error, code, message, as_json="--json" in (sys.argv if arguments is None else arguments))
+        as_json = "--json" in (sys.argv if arguments is None else arguments)
+        try:
+            code = _say(error, invocation, as_json=as_json)
+        except KeyboardInterrupt as interrupt:
+            code = _say(interrupt, invocation, as_json=as_json)
     return code if isinstance(code, int) else 0
+
+
+def _say(error: BaseException, invocation: Invocation, *, as_json: bool) -> int:
+    """Tell of what went wrong; returns the exit code."""
+    code, message = _failure(error, invocation)
+    _tell(error, code, message, as_json=as_json)
+    return code
 
 
 def _failure(error: BaseException, invocation: Invocation) -> tuple[int, str]:

@@ -255,7 +255,7 @@ def _has_worker(connection: Connection, job_id: int) -> bool:
     active = active_workers(connection, job_id)
     if not active:
         return False
-    from batcher.engine.worker_names import is_dead
+    from batcher.store.worker_names import is_dead
 
     return any(not is_dead(worker) for _, worker in active)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from batcher.domain import JobState
-from batcher.engine.worker_names import is_dead, process_of
 from batcher.store.database import RETURN_S, Store
 from batcher.store.jobs import set_state
 from batcher.store.reading import HALF_READ, NOBODY, Reading, open_readings
+from batcher.store.worker_names import is_dead, process_of
 
 GONE: Final = f"{HALF_READ}: the process that read it is gone"
 

@@ -16,7 +16,6 @@ from batcher.engine.lane import Lane, LaneFactory, NoLaneError
 from batcher.engine.reclaiming import release
 from batcher.engine.routes import Lesson, Routes
 from batcher.engine.shortages import Shortages
-from batcher.engine.worker_names import worker_name
 from batcher.errors import ConfigurationError, StoreAwayError
 from batcher.store.database import Store
 from batcher.store.jobs import Job, get_job
@@ -32,6 +31,7 @@ from batcher.store.leases import (
 )
 from batcher.store.results import find_results
 from batcher.store.turns import in_turn, workable_job_ids
+from batcher.store.worker_names import worker_name
 
 _RACES: Final = 3
 """How often a lease is tried again when another worker took a twin of its items."""

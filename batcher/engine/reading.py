@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 from batcher.domain import JobState
 from batcher.engine.control import INTERRUPTED
 from batcher.engine.deserted import GONE
-from batcher.engine.worker_names import worker_name
 from batcher.errors import BatcherError, DependencyError
 from batcher.store.database import Store
 from batcher.store.jobs import get_job, set_state
 from batcher.store.reading import HALF_READ, NOBODY, renew_reader, set_reader
+from batcher.store.worker_names import worker_name
 
 READER_S: Final = 60.0
 """Who reads a corpus says so three times in this many seconds; one who has not is held to be lost."""

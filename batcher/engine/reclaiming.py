@@ -9,11 +9,11 @@ from sqlalchemy import Connection
 from batcher.budget.ledger import Ledger, Movement, Movements
 from batcher.domain import JobState
 from batcher.engine.booking import funding_of
-from batcher.engine.worker_names import is_dead
 from batcher.store.database import RETURN_S, Store
 from batcher.store.job_items import wake_pending
 from batcher.store.jobs import due_jobs, set_state
 from batcher.store.leases import LostLease, active_workers, take_lost
+from batcher.store.worker_names import is_dead
 
 
 def reclaim_lost(store: Store, ledger: Ledger) -> int:

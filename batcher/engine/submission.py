@@ -21,7 +21,6 @@ from batcher.engine.children import resume_children
 from batcher.engine.ingestion import Intake, ingest
 from batcher.engine.reading import expect_reader, paused_if_unread
 from batcher.engine.reclaiming import reclaim_lost
-from batcher.engine.worker_names import process_of
 from batcher.errors import UsageError
 from batcher.planning.entry import EntryRules
 from batcher.planning.known import read_known
@@ -35,6 +34,7 @@ from batcher.store.reading import end_reading
 from batcher.store.routing import set_routing
 from batcher.store.steps import resume_stages
 from batcher.store.turns import set_priority
+from batcher.store.worker_names import process_of
 from batcher.tasks.golden import Golden, load_golden
 
 PAUSED_BY_USER = "paused by user"

@@ -85,8 +85,12 @@ class Store:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A read transaction: one consistent view."""
-        with self._plain_errors(), self.engine.connect() as connection, connection.begin():
-            yield connection
+        with self._plain_errors(), self.engine.connect() as connection:
+            reading = connection
+            if not self.is_sqlite:
+                reading = connection.execution_options(isolation_level="REPEATABLE READ")
+            with reading.begin():
+                yield reading
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:

@@ -23,7 +23,7 @@ class Reading:
 
     Attributes:
         job_id: the job, which is ``ingesting``.
-        reader: the process that does it, as ``engine.worker_names`` names them; ``NOBODY`` has begun yet.
+        reader: the process that does it, as ``store.worker_names`` names them; ``NOBODY`` has begun yet.
         until: when it is held to be lost unless it has said otherwise, Unix seconds.
     """
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, inspect, make_url, text
 
 from batcher.errors import ConfigurationError
 from batcher.store.database import Store
+from batcher.store.worker_names import is_dead, process_of
 
 SCHEMA_HEAD: Final = "0004"
 """The newest migration; a test holds it against the migrations folder."""
@@ -34,10 +35,10 @@ def ensure_schema(store: Store) -> None:
 
 
 def upgrade_schema(store: Store) -> None:
-    """Bring the tables to this version's schema, whatever uses them.
+    """Bring the tables to this version's schema.
 
     Raises:
-        ConfigurationError: if a newer batcher wrote this database.
+        ConfigurationError: if a newer batcher wrote this database, or an older one is at work on it.
     """
     with store.read() as connection:
         version = schema_version(connection)
@@ -47,6 +48,10 @@ def upgrade_schema(store: Store) -> None:
             "Upgrade batcher, or name another store with --database"
         )
     with store.write() as connection:
+        _take_turn(connection)
+        version = schema_version(connection)
+        if version is not None and version < SCHEMA_HEAD:
+            _refuse_while_at_work(connection, version, store.now(connection))
         _migrate(connection)
 
 
@@ -83,13 +88,36 @@ def schema_version(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
+def _take_turn(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        # Workers that start together migrate one after the other.
+        connection.execute(text("SELECT pg_advisory_xact_lock(7020240123)"))
+
+
+def _refuse_while_at_work(connection: Connection, version: str, now: float) -> None:
+    """Raise ConfigurationError while somebody works on a job, or reads a corpus, by the older schema."""
+    names = set(connection.execute(_WORKERS, {"now": now}).scalars())
+    if version >= _HAS_READERS:
+        names |= set(connection.execute(_READERS, {"now": now}).scalars())
+    if alive := sorted(process_of(name) for name in names if not is_dead(name)):
+        raise ConfigurationError(
+            f"The store has schema {version}, this batcher needs {SCHEMA_HEAD}, and an older batcher is at "
+            f"work on it: {', '.join(alive)}. Let it end, or stop it, then try again"
+        )
+
+
+_HAS_READERS: Final = "0003"
+_WORKERS: Final = text("SELECT worker FROM leases WHERE state = 'active' AND expires_at > :now")
+_READERS: Final = text(
+    "SELECT reader FROM jobs WHERE state = 'ingesting' AND reader <> '' AND reading_until > :now"
+)
+"""In the words of those schemas: the tables of this version may have more columns."""
+
+
 def _migrate(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 
-    if connection.dialect.name == "postgresql":
-        # Workers that start together migrate one after the other.
-        connection.execute(text("SELECT pg_advisory_xact_lock(7020240123)"))
     config = Config()
     config.set_main_option("script_location", "batcher:store/migrations")
     config.attributes["connection"] = connection

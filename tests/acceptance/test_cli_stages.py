@@ -153,6 +153,11 @@ def test_a_stage_goes_where_its_job_goes_and_is_not_steered_alone(user: Cli) -> 
     user("budget", "set", "--job", 1, "--max-cost", "5.00")
     assert user("resume", "--json").json[0]["done"] == 8
     assert "compliance.extract" in user("jobs").out
+    ended = {row["job_id"]: (row["items"]["done"], row["total"]) for row in user("jobs", "--json").json}
+    assert ended == {1: (8, 8), 2: (8, 8)}
+    for number in ended:
+        view = user("status", number, "--json").json
+        assert (view["items"]["done"], view["total"]) == (8, 8)
 
 
 def test_a_cancelled_job_takes_its_stages_with_it(user: Cli) -> None:

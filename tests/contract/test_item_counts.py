@@ -77,6 +77,7 @@ def test_every_mix_of_statuses_is_counted(
             patch.setattr(item_counts, "_COUNTED", counted)
             patch.setattr(item_counts, "_COUNT_FIRST", item_counts._counting_first(counted))
             assert count_items_of(connection, job_ids) == plain_counts(connection, job_ids)
+            assert count_items_of(connection, [*job_ids, *job_ids]) == plain_counts(connection, job_ids)
             assert count_items_of(connection, []) == {}
         totals = [count_all_items(connection, job_id) for job_id in job_ids]
         assert totals == [*(len(statuses) for statuses, _ in jobs), 0]

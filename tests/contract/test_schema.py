@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -13,8 +17,9 @@ from sqlalchemy import text
 
 from batcher.errors import ConfigurationError, DependencyError
 from batcher.store.database import Store
-from batcher.store.schema import SCHEMA_HEAD, ensure_schema, schema_version
+from batcher.store.schema import SCHEMA_HEAD, ensure_schema, schema_version, upgrade_schema
 from batcher.store.tables import metadata
+from batcher.store.worker_names import worker_name
 
 
 def test_the_migrated_database_is_what_the_tables_say(store: Store) -> None:
@@ -40,6 +45,65 @@ def test_a_newer_schema_is_refused_with_what_to_do(store: Store) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(ConfigurationError, match="Upgrade batcher"):
         ensure_schema(store)
+
+
+MINUTE_S = 60.0
+
+
+def lease(worker: str, ends_in_s: float) -> tuple[str, dict[str, object]]:
+    """What a worker of an older version holds."""
+    statement = (
+        "INSERT INTO leases (job_id, tier, provider, worker, state, day, reserved_nusd, expires_at) "
+        "VALUES (1, 'economy', '', :name, 'active', '2026-11-20', 0, :until)"
+    )
+    return statement, {"name": worker, "until": time.time() + ends_in_s}
+
+
+def reading(reader: str, ends_in_s: float) -> tuple[str, dict[str, object]]:
+    """The corpus that a process of an older version reads."""
+    statement = (
+        "INSERT INTO jobs (corpus_key, task, paths, source_options, spec, tier, ladder, accepts, refresh, "
+        "state, created_at, reader, reading_until) VALUES (:key, 't', '[]', '{}', '{}', 'economy', '[]', "
+        "'[]', false, 'ingesting', 0, :name, :until)"
+    )
+    return statement, {"key": b"k" * 20, "name": reader, "until": time.time() + ends_in_s}
+
+
+DEAD = f"{socket.gethostname()}:{os.getpid()}:1.00"
+"""As the process would be called that had this one's number before it."""
+
+
+@pytest.mark.parametrize(
+    ("at_work", "refused"),
+    [
+        (lease(worker_name(), MINUTE_S), True),
+        (lease("elsewhere:12:1.00", MINUTE_S), True),
+        (lease(DEAD, MINUTE_S), False),
+        (lease(worker_name(), -MINUTE_S), False),
+        (reading(worker_name(), MINUTE_S), True),
+        (reading(DEAD, MINUTE_S), False),
+        (reading("", MINUTE_S), False),
+    ],
+)
+def test_a_store_that_an_older_version_works_on_is_not_upgraded(
+    empty_database_url: str, at_work: tuple[str, dict[str, object]], refused: bool
+) -> None:
+    store = Store(empty_database_url)
+    config = Config()
+    config.set_main_option("script_location", "batcher:store/migrations")
+    statement, values = at_work
+    with store.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        connection.execute(text(statement), values)
+    if refused:
+        with pytest.raises(ConfigurationError, match=r"an older batcher is at work on it: process \d+ on "):
+            upgrade_schema(store)
+    else:
+        upgrade_schema(store)
+    with store.read() as connection:
+        assert schema_version(connection) == ("0003" if refused else SCHEMA_HEAD)
+    store.close()
 
 
 def test_sqlite_ids_are_never_used_twice(tmp_path: Path) -> None:

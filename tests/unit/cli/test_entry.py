@@ -59,6 +59,18 @@ def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, said.strip()) == (130, "Interrupted.")
 
 
+class _InterruptedError(DependencyError):
+    """Ctrl-C comes while it is told."""
+
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_an_error_is_told_is_130(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = _run(_InterruptedError(), capsys)
+    assert (code, said.strip()) == (130, "Interrupted.")
+
+
 def test_an_unexpected_error_is_a_line_and_a_log_without_keys(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
