@@ -263,7 +263,13 @@ class SharedLane:
             self._settled = list(_NOTHING)
             self._wake.clear()
             self._asked_at = _now()
-            reply = await self._grantor.grant(self.key, ask)
+            asking = asyncio.ensure_future(self._grantor.grant(self.key, ask))
+            try:
+                reply = await asyncio.shield(asking)
+            except asyncio.CancelledError:
+                # Closing. What is granted meanwhile would be lost to all for a window if it did not go back.
+                self._apply(ask, turns, await asking)
+                raise
             pause_s = self._apply(ask, turns, reply)
             if self._is_at_rest() and not ask.in_flight:
                 self._keeper = None
@@ -308,7 +314,7 @@ class SharedLane:
         if reply.cool_s > 0:
             self._cool(reply.cool_s, reply.cool_reason)
         for turn in turns[: reply.admitted]:
-            if turn.admitted.done():  # cancelled while its permit was on the way
+            if self._is_closing or turn.admitted.done():  # cancelled while its permit was on the way
                 self._return(turn.charge)
             else:
                 self._queue.remove(turn)  # not always the first: one that was cancelled may still stand there

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -50,23 +51,23 @@ def test_a_newer_schema_is_refused_with_what_to_do(store: Store) -> None:
 MINUTE_S = 60.0
 
 
-def lease(worker: str, ends_in_s: float) -> tuple[str, dict[str, object]]:
+def lease(worker: str, ends_in_s: float) -> tuple[str, dict[str, Any]]:
     """What a worker of an older version holds."""
     statement = (
         "INSERT INTO leases (job_id, tier, provider, worker, state, day, reserved_nusd, expires_at) "
         "VALUES (1, 'economy', '', :name, 'active', '2026-11-20', 0, :until)"
     )
-    return statement, {"name": worker, "until": time.time() + ends_in_s}
+    return statement, {"name": worker, "ends_in_s": ends_in_s}
 
 
-def reading(reader: str, ends_in_s: float) -> tuple[str, dict[str, object]]:
+def reading(reader: str, ends_in_s: float) -> tuple[str, dict[str, Any]]:
     """The corpus that a process of an older version reads."""
     statement = (
         "INSERT INTO jobs (corpus_key, task, paths, source_options, spec, tier, ladder, accepts, refresh, "
         "state, created_at, reader, reading_until) VALUES (:key, 't', '[]', '{}', '{}', 'economy', '[]', "
         "'[]', false, 'ingesting', 0, :name, :until)"
     )
-    return statement, {"key": b"k" * 20, "name": reader, "until": time.time() + ends_in_s}
+    return statement, {"key": b"k" * 20, "name": reader, "ends_in_s": ends_in_s}
 
 
 DEAD = f"{socket.gethostname()}:{os.getpid()}:1.00"
@@ -86,7 +87,7 @@ DEAD = f"{socket.gethostname()}:{os.getpid()}:1.00"
     ],
 )
 def test_a_store_that_an_older_version_works_on_is_not_upgraded(
-    empty_database_url: str, at_work: tuple[str, dict[str, object]], refused: bool
+    empty_database_url: str, at_work: tuple[str, dict[str, Any]], refused: bool
 ) -> None:
     store = Store(empty_database_url)
     config = Config()
@@ -95,7 +96,7 @@ def test_a_store_that_an_older_version_works_on_is_not_upgraded(
     with store.write() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0003")
-        connection.execute(text(statement), values)
+        connection.execute(text(statement), {**values, "until": time.time() + values["ends_in_s"]})
     if refused:
         with pytest.raises(ConfigurationError, match=r"an older batcher is at work on it: process \d+ on "):
             upgrade_schema(store)

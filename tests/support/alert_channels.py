@@ -48,7 +48,7 @@ class Webhook(_Channel):
         hangs: keep every request waiting until ``close``.
 
     Attributes:
-        messages: the JSON bodies that were answered with 200.
+        messages: the JSON bodies that are answered with 200, before they are.
         requests: how many requests came.
     """
 
@@ -69,13 +69,13 @@ class Webhook(_Channel):
                 status = channel._answer()
                 if status is None:
                     return
+                if status == 200:
+                    channel._keep(json.loads(body or "{}"))
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
                 if 300 <= status < 400:
                     self.send_header("Location", "/elsewhere")
                 self.end_headers()
-                if status == 200:
-                    channel._keep(json.loads(body or "{}"))
 
             def log_message(self, *_: object) -> None:
                 pass

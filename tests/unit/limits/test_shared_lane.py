@@ -330,3 +330,32 @@ def test_shares_never_add_up_to_more_than_the_limit(limit: int, alive: int, span
     together = share.windows[Dimension.RPM].quota.per_s * alive
     assert together <= quota.per_s * (1 + 1e-12)
     assert together >= quota.per_s / 2
+
+
+class Books(Store):
+    """Counts the requests that are out: granted, and not given back."""
+
+    out = 0.0
+
+    async def grant(self, key: str, ask: Ask) -> Reply:
+        self.asks.append(ask)
+        await asyncio.sleep(TRIP_S / 2)
+        reply = self._share.grant(ask, asyncio.get_running_loop().time())
+        self.out += sum(charge[0] for charge in ask.queue[: reply.admitted])
+        self.out += ask.spare[0] * reply.spare / ask.spare_count if reply.spare else 0.0
+        self.out -= ask.settled[0]
+        await asyncio.sleep(TRIP_S / 2)
+        return reply
+
+
+def test_closing_gives_back_what_is_on_its_way(simulate: Simulate) -> None:
+    async def closed_after(seconds: float) -> tuple[float, int]:
+        store = Books()
+        lane = lane_of(store, rpm=6_000)
+        log = await admissions(lane, seconds, 50)
+        await lane.aclose()
+        return store.out, len(log)
+
+    for thousandths in range(500, 700):
+        out, admitted = simulate(lambda ms=thousandths: closed_after(ms / 1_000))
+        assert out == pytest.approx(admitted)
