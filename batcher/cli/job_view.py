@@ -246,9 +246,10 @@ def _read(connection: Connection, runtime: Runtime, job_id: int) -> JobView:
 def _production(connection: Connection, job: Job) -> Production | None:
     if job.ladder_policy_id is None:
         return None
-    from batcher.planning.ladder_record import production_of
+    from batcher.planning.ladder_record import read_production
+    from batcher.tasks.spec import TaskSpec
 
-    return production_of(connection, job, job.ladder_policy_id)
+    return read_production(connection, job.ladder_policy_id, TaskSpec.from_json(job.spec))
 
 
 def _has_worker(connection: Connection, job_id: int) -> bool:

@@ -97,7 +97,7 @@ def root(
     invocation.verbose = verbose
     if ctx.invoked_subcommand not in _WITHOUT_SETTINGS:
         _load_settings(ctx, invocation, config, home, database)
-    gc.enable()
+    gc.enable()  # ``batcher.cli.main`` held it back until here
 
 
 def _load_settings(

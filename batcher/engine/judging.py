@@ -26,7 +26,7 @@ from batcher.engine.pace import Pace
 from batcher.errors import CatalogError, ConfigurationError, UsageError
 from batcher.planning.admission import result_key
 from batcher.planning.judges import Judges
-from batcher.planning.naming import start_tier
+from batcher.planning.sampling import judge_tier
 from batcher.quality.judge import judge_spec, judged_document
 from batcher.quality.judgements import Question, note_asked, open_questions, take_verdicts
 from batcher.quality.sampling import Sampling
@@ -192,17 +192,12 @@ class Judging:
         known = next((one for one in children_of(connection, job.id) if one.pinned_model == model.name), None)
         if known is not None:
             return known
-        tier = self._tier(sampling, model)
+        tier = judge_tier(self._judges.catalog, sampling.judge or "", model)
         now = self._store.now(connection)
         child = create_job(connection, _new_child(job, judge_spec(spec, tier), tier, model), now)
         set_priority(connection, child.id, _LEAST_PRIORITY)
         set_state(connection, child.id, JobState.RUNNING, now)
         return get_job(connection, child.id)
-
-    def _tier(self, sampling: Sampling, model: Model) -> str:
-        if sampling.judge in self._judges.catalog.tiers:
-            return sampling.judge or ""
-        return start_tier(self._judges.catalog, "", None, model.name)
 
     def _reopen(self, connection: Connection, job_id: int) -> int:
         """Set judges' jobs going again that were done before there was more to judge; returns how many."""

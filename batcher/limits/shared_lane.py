@@ -314,7 +314,7 @@ class SharedLane:
         if reply.cool_s > 0:
             self._cool(reply.cool_s, reply.cool_reason)
         for turn in turns[: reply.admitted]:
-            if self._is_closing or turn.admitted.done():  # cancelled while its permit was on the way
+            if self._is_closing or turn.admitted.done():  # nobody is left to take the permit
                 self._return(turn.charge)
             else:
                 self._queue.remove(turn)  # not always the first: one that was cancelled may still stand there

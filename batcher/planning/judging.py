@@ -16,7 +16,6 @@ from batcher.planning.evidence import Knowledge
 from batcher.planning.fit import BYTES_PER_TOKEN
 from batcher.planning.history import History, read_history
 from batcher.planning.ladder_steps import step_shares
-from batcher.planning.naming import start_tier
 from batcher.planning.pricing import (
     Price,
     Rung,
@@ -29,7 +28,7 @@ from batcher.planning.pricing import (
     tiers_left,
 )
 from batcher.planning.requests import fit_of
-from batcher.planning.sampling import judge_models
+from batcher.planning.sampling import judge_models, judge_tier
 from batcher.planning.sizes import Size
 from batcher.planning.stages import blended, handed_sizes
 from batcher.quality.golden import GOLDEN
@@ -198,7 +197,7 @@ class JudgePricer:
         judge = self._judge(answering.fit.model.name)
         if judge is None:
             return None
-        tier = self._tier(judge)
+        tier = judge_tier(self.catalog, self.sampling.judge or "", judge)
         asked = judge_spec(spec, tier)
         if asked.fingerprint not in self._known:
             self._known[asked.fingerprint] = self.history_of(asked)
@@ -224,11 +223,6 @@ class JudgePricer:
             return None  # the job's report says that its answers wait for one
         may = (model for model in models if self.sampling.judge_own or model.name != answering)
         return next(may, None)
-
-    def _tier(self, judge: Model) -> str:
-        if self.sampling.judge in self.catalog.tiers:
-            return self.sampling.judge or ""
-        return start_tier(self.catalog, "", None, judge.name)
 
 
 def _answered(rungs: Sequence[Rung], count: int) -> list[float]:

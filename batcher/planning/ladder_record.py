@@ -17,7 +17,6 @@ from batcher.quality.estimates import Estimate, estimate_together
 from batcher.routing.choice import percent
 from batcher.routing.ladder.policy import LadderPolicy
 from batcher.statistics.sequential import log_evidence_below
-from batcher.store.jobs import Job
 from batcher.store.ladders import get_ladder, jobs_on_ladder, ladder_before
 from batcher.tasks.spec import TaskSpec
 
@@ -95,11 +94,6 @@ def read_production(
         falls_short=found is not None and _falls_short(found, policy.promised),
         command=learn_command(spec, policy),
     )
-
-
-def production_of(connection: Connection, job: Job, ladder_id: int) -> Production:
-    """The same of the ladder that a job's documents climb."""
-    return read_production(connection, ladder_id, TaskSpec.from_json(job.spec))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from batcher.catalog.models import Catalog, Model
 from batcher.domain import Purpose
 from batcher.errors import ConfigurationError, UsageError
 from batcher.planning.choice import Usable, usable_models
+from batcher.planning.naming import start_tier
 from batcher.quality.sampling import NO_JUDGE, Sampling, chosen_judge, new_seed
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ def judge_models(catalog: Catalog, judge: str, is_usable: Usable) -> tuple[Model
     if judge in catalog.tiers:
         return usable_models(catalog, judge, None, is_usable)
     return usable_models(catalog, judge, judge, is_usable)
+
+
+def judge_tier(catalog: Catalog, judge: str, model: Model) -> str:
+    """The tier whose cap a judge's calls stand under: the one that is named as judge, or the model's own."""
+    return judge if judge in catalog.tiers else start_tier(catalog, "", None, model.name)
 
 
 def only_judge_themselves(

@@ -6,11 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, func, insert, select
 
 from batcher.documents.corpus import Parsed, document_of_text
 from batcher.domain import ItemStatus
@@ -21,6 +19,7 @@ from batcher.store.database import Store
 from batcher.store.item_counts import add_to_total, count_all_items, count_items_of
 from batcher.store.schema import upgrade_schema
 from batcher.store.tables import items, tallies
+from tests.support.older_store import older_store
 from tests.support.runs import make_job
 
 STATUSES = tuple(ItemStatus)
@@ -97,21 +96,19 @@ def test_a_corpus_that_is_read_twice_counts_once(runtime: Runtime) -> None:
 
 
 def test_an_older_store_is_counted_when_it_is_upgraded(empty_database_url: str) -> None:
-    store = Store(empty_database_url)
-    config = Config()
-    config.set_main_option("script_location", "batcher:store/migrations")
-    with store.write() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0003")
-        for number, status in enumerate((*STATUSES, "done", "done", "pending")):
-            connection.execute(_ITEM, {"job": 1 + number % 2, "source": f"s{number}", "status": status})
+    statuses = (*STATUSES, "done", "done", "pending")
+    rows = [
+        (_ITEM, {"job": 1 + number % 2, "source": f"s{number}", "status": status})
+        for number, status in enumerate(statuses)
+    ]
+    store = older_store(empty_database_url, "0003", rows)
     upgrade_schema(store)
     with store.read() as connection:
         assert count_items_of(connection, [1, 2]) == plain_counts(connection, [1, 2])
     store.close()
 
 
-_ITEM = text(
+_ITEM = (
     "INSERT INTO items (job_id, source, accepts_key, status, tier, ready_at, reused) VALUES "
     "(:job, :source, 1, :status, 'economy', 0, false)"
 )

@@ -6,12 +6,9 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
@@ -21,6 +18,7 @@ from batcher.store.database import Store
 from batcher.store.schema import SCHEMA_HEAD, ensure_schema, schema_version, upgrade_schema
 from batcher.store.tables import metadata
 from batcher.store.worker_names import worker_name
+from tests.support.older_store import Row, alembic_config, older_store
 
 
 def test_the_migrated_database_is_what_the_tables_say(store: Store) -> None:
@@ -30,9 +28,7 @@ def test_the_migrated_database_is_what_the_tables_say(store: Store) -> None:
 
 
 def test_the_head_is_the_newest_migration() -> None:
-    config = Config()
-    config.set_main_option("script_location", "batcher:store/migrations")
-    assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA_HEAD]
+    assert ScriptDirectory.from_config(alembic_config()).get_heads() == [SCHEMA_HEAD]
 
 
 def test_a_second_start_changes_nothing(store: Store) -> None:
@@ -51,7 +47,7 @@ def test_a_newer_schema_is_refused_with_what_to_do(store: Store) -> None:
 MINUTE_S = 60.0
 
 
-def lease(worker: str, ends_in_s: float) -> tuple[str, dict[str, Any]]:
+def lease(worker: str, ends_in_s: float) -> Row:
     """What a worker of an older version holds."""
     statement = (
         "INSERT INTO leases (job_id, tier, provider, worker, state, day, reserved_nusd, expires_at) "
@@ -60,7 +56,7 @@ def lease(worker: str, ends_in_s: float) -> tuple[str, dict[str, Any]]:
     return statement, {"name": worker, "ends_in_s": ends_in_s}
 
 
-def reading(reader: str, ends_in_s: float) -> tuple[str, dict[str, Any]]:
+def reading(reader: str, ends_in_s: float) -> Row:
     """The corpus that a process of an older version reads."""
     statement = (
         "INSERT INTO jobs (corpus_key, task, paths, source_options, spec, tier, ladder, accepts, refresh, "
@@ -87,16 +83,11 @@ DEAD = f"{socket.gethostname()}:{os.getpid()}:1.00"
     ],
 )
 def test_a_store_that_an_older_version_works_on_is_not_upgraded(
-    empty_database_url: str, at_work: tuple[str, dict[str, Any]], refused: bool
+    empty_database_url: str, at_work: Row, refused: bool
 ) -> None:
-    store = Store(empty_database_url)
-    config = Config()
-    config.set_main_option("script_location", "batcher:store/migrations")
     statement, values = at_work
-    with store.write() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0003")
-        connection.execute(text(statement), {**values, "until": time.time() + values["ends_in_s"]})
+    row = (statement, {**values, "until": time.time() + values["ends_in_s"]})
+    store = older_store(empty_database_url, "0003", [row])
     if refused:
         with pytest.raises(ConfigurationError, match=r"an older batcher is at work on it: process \d+ on "):
             upgrade_schema(store)

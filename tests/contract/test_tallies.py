@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, text
 
 from batcher.budget.spend import spend_of_job
@@ -15,12 +13,12 @@ from batcher.engine.leasing import Chunk, Leaser
 from batcher.engine.reclaiming import reclaim_lost
 from batcher.runtime import Runtime
 from batcher.store.attempts import NewResult, insert_results
-from batcher.store.database import Store
 from batcher.store.item_changes import ItemChange, change_items
 from batcher.store.item_counts import count_items
 from batcher.store.results import count_models, count_reused
 from batcher.store.schema import upgrade_schema
 from tests.support.ledger_model import given_back
+from tests.support.older_store import older_store
 from tests.support.runs import MODEL, make_job, run
 from tests.support.vendor_server import VendorServer
 
@@ -97,17 +95,15 @@ def test_an_item_that_is_answered_again_and_again_counts_once(runtime: Runtime) 
 
 
 def test_an_older_store_is_counted_once_when_it_is_upgraded(empty_database_url: str) -> None:
-    store = Store(empty_database_url)
-    config = Config()
-    config.set_main_option("script_location", "batcher:store/migrations")
-    with store.write() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        for number, state in enumerate(("settled", "settled", "unknown", "sending"), start=1):
-            has_come = state != "sending"
-            values = {"id": number, "state": state, "cost": 7 * has_come, "tokens": 5 * has_come}
-            connection.execute(ATTEMPT, values)
-            connection.execute(ITEM, {"id": number, "result": number if state == "settled" else None})
+    rows = []
+    for number, state in enumerate(("settled", "settled", "unknown", "sending"), start=1):
+        has_come = state != "sending"
+        values = {"id": number, "state": state, "cost": 7 * has_come, "tokens": 5 * has_come}
+        rows += [
+            (ATTEMPT, values),
+            (ITEM, {"id": number, "result": number if state == "settled" else None}),
+        ]
+    store = older_store(empty_database_url, "0001", rows)
     upgrade_schema(store)
     with store.read() as connection:
         check_sums(connection, 1)
@@ -116,7 +112,7 @@ def test_an_older_store_is_counted_once_when_it_is_upgraded(empty_database_url: 
     store.close()
 
 
-ATTEMPT = text(
+ATTEMPT = (
     "INSERT INTO attempts (id, item_id, job_id, lease_id, purpose, part, tier, model, provider, state, day, "
     "reserved_nusd, cost_nusd, price_input_nusd, price_output_nusd, price_cached_nusd, "
     "price_cache_write_nusd, input_tokens, cached_tokens, cache_write_tokens, output_tokens, "
@@ -124,7 +120,7 @@ ATTEMPT = text(
     "(:id, :id, 1, 1, 'answer', 0, 'economy', 'm', 'openai', :state, '2026-11-20', 100, :cost, 1, 1, 1, 1, "
     ":tokens, 0, 0, :tokens, 0, 0)"
 )
-ITEM = text(
+ITEM = (
     "INSERT INTO items (id, job_id, source, accepts_key, status, tier, ready_at, reused, result_id) VALUES "
     "(:id, 1, 's' || :id, 1, 'done', 'economy', 0, false, :result)"
 )
