@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.vendor_exports import export_by_day, write_csv
+from tests.support.vendor_exports import AT_NOON, export_by_day, write_csv
 from tests.support.vendor_server import VendorServer
 
 from .conftest import Cli
@@ -26,8 +26,15 @@ def spent(cli: Cli, vendor_server: VendorServer) -> float:
     vendor_server.add_fault(connection="reset_before", billed=False, contains="number 2 ", times=1)
     cli.documents(3)
     cli(*SUBMIT)
+    move_to_noon(cli)
     booked: float = cli("budget", "show", "--json").json["spent_usd"]
     return booked
+
+
+def move_to_noon(cli: Cli) -> None:
+    """Let what was called so far be called at noon."""
+    with closing(sqlite3.connect(cli.home / "batcher.db")) as connection, connection:
+        connection.execute(AT_NOON)
 
 
 def test_every_view_adds_up_to_the_ledger(cli: Cli, spent: float) -> None:
@@ -191,6 +198,7 @@ def test_an_export_of_two_vendors_is_compared_with_one_at_a_time(
 ) -> None:
     cli.env |= {"ANTHROPIC_API_KEY": "sk-test", "ANTHROPIC_BASE_URL": vendor_server.anthropic_url}
     cli(*SUBMIT, "--model", "claude-haiku-4-5")
+    move_to_noon(cli)
     words = ("spend", "reconcile", "--csv", export_by_day(vendor_server.bill, cli.folder / "both.csv"))
     refused = cli(*words, "--final", "--apply", code=2).err
     assert "--provider anthropic, then --provider openai" in refused

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from batcher.budget.comparison import Verdict
 from batcher.budget.export_owner import choose_provider
@@ -14,7 +15,7 @@ from batcher.budget.vendor_export import read_export
 from batcher.runtime import Runtime
 from batcher.simulator.bill import BillLine
 from tests.support.runs import bill_nusd, make_job, reserved, rows, run, spent
-from tests.support.vendor_exports import export_by_call, export_by_day
+from tests.support.vendor_exports import AT_NOON, export_by_call, export_by_day
 from tests.support.vendor_server import VendorServer
 
 TEXTS = {f"doc-{number}": f"Document number {number}." for number in range(12)}
@@ -49,6 +50,8 @@ def run_with_lost_answers(runtime: Runtime, vendor: VendorServer, *, unbilled: i
         vendor.add_fault(connection="reset_after", billed=True, skip=unbilled + 2, times=billed)
     job = make_job(runtime, TEXTS)
     run(runtime, job.id)
+    with runtime.store.write() as connection:
+        connection.execute(text(AT_NOON))
     lost = [row for row in rows(runtime, "attempts") if row.state == "unknown"]
     assert len(lost) == unbilled + billed
     assert spent(runtime) > bill_nusd(vendor)

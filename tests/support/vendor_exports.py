@@ -48,3 +48,7 @@ def _figures(line: BillLine) -> tuple[int, int, int, int, Decimal]:
     assert line.cost_nusd is not None
     cost = Decimal(line.cost_nusd).scaleb(-9)
     return 1, line.input_tokens, line.cached_tokens, line.output_tokens, cost
+
+
+AT_NOON = "UPDATE attempts SET sent_at = sent_at - CAST(sent_at AS INTEGER) % 86400 + 43200"
+"""Calls made close to midnight are held against two days: tests that run then are of one all the same."""
